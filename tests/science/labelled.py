@@ -46,8 +46,9 @@ def xarray() -> Cases:
     def array(**options: Any) -> Any:
         return xr.DataArray([1.0, 2.0], dims="x", **options)
 
-    def stacked(*labels: Any) -> Any:
-        index = pd.MultiIndex.from_product([["a", "b"], labels], names=["one", "two"])
+    def stacked(*labels: Any, levels: str = "ab") -> Any:
+        codes = [[levels.index(label) for label in "aabb"], [0, 1, 0, 1]]
+        index = pd.MultiIndex([list(levels), labels], codes, names=["one", "two"])
         return xr.DataArray(
             np.arange(4.0), coords=xr.Coordinates.from_pandas_multiindex(index, "x")
         )
@@ -120,6 +121,7 @@ def xarray() -> Cases:
             lambda: array(coords={"x": times}),
             [
                 lambda: array(coords={"x": times + pd.Timedelta("1D")}),
+                lambda: array(coords={"x": pd.DatetimeIndex(times, freq=None)}),
                 lambda: array(coords={"x": list("ab")}),
             ],
             use=lambda a: (
@@ -131,8 +133,12 @@ def xarray() -> Cases:
         ),
         "levels": Case(
             lambda: stacked(1, 2),
-            [lambda: stacked(1, 3), lambda: stacked(1, 2).unstack("x")],
-            use=lambda a: (a.sel(one="a"), a.indexes, repr(a)),
+            [
+                lambda: stacked(1, 3),
+                lambda: stacked(1, 2, levels="ba"),
+                lambda: stacked(1, 2).unstack("x"),
+            ],
+            use=lambda a: (a.sel(one="a"), a.indexes, repr(a), a.unstack("x")),
         ),
         "tree": Case(
             lambda: xr.DataTree.from_dict({"/": data(), "/inner": data()}),

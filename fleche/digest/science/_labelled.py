@@ -51,11 +51,16 @@ def values_of(variable: Any) -> Any:
     return variable.values if package_of(type(data)) == "xarray" else data
 
 
-def kinds_of(indexes: Any) -> Attributes:
-    """Return the indexes of coordinates: those of pandas say no more than the coordinates do."""
+def indexes_of(indexes: Any) -> Attributes:
+    """Return the indexes of coordinates, those of pandas with what the coordinates do not show.
+
+    That is a frequency, and in which order the levels of a MultiIndex are.
+    """
     return Attributes(
         {
-            str(name): type(index) if type(index).__name__.startswith("Pandas") else index
+            str(name): (type(index), index.index)
+            if type(index).__name__.startswith("Pandas")
+            else index
             for name, index in indexes.items()
         }
     )
@@ -67,7 +72,7 @@ def xarray_array(obj: Any) -> Parts:
         "name": obj.name,
         "variable": obj.variable,
         "coords": list(obj._coords.items()),  # noqa: SLF001
-        "indexes": kinds_of(obj._indexes),  # noqa: SLF001
+        "indexes": indexes_of(obj._indexes),  # noqa: SLF001
     }
 
 
@@ -78,7 +83,7 @@ def xarray_dataset(obj: Any) -> Parts:
         "coords": sorted(map(str, obj._coord_names)),  # noqa: SLF001
         "attrs": dict(obj._attrs or {}),  # noqa: SLF001
         "encoding": encoding_of(obj),
-        "indexes": kinds_of(obj._indexes),  # noqa: SLF001
+        "indexes": indexes_of(obj._indexes),  # noqa: SLF001
     }
 
 
