@@ -6,6 +6,7 @@ import copyreg
 import dataclasses
 import datetime as dt
 import decimal
+import enum
 import ipaddress
 import pickle
 import random
@@ -380,6 +381,42 @@ class Bell(statistics.NormalDist):
     pass
 
 
+class Scale(np.float64):
+    """A number with a unit: numpy pickles it as one of its own."""
+
+
+class Count(np.int64):
+    pass
+
+
+class Phase(np.complex128):
+    pass
+
+
+class Label(np.str_):
+    pass
+
+
+class Raw(np.bytes_):
+    pass
+
+
+class SlottedScale(np.float64):
+    __slots__ = ("unit",)
+
+
+class Draws(np.random.Generator):
+    pass
+
+
+class Coins(np.random.RandomState):
+    pass
+
+
+class Bits(np.random.PCG64):
+    pass
+
+
 class Open(msgspec.Struct, dict=True):
     x: int = 1
 
@@ -410,13 +447,26 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "dice": lambda: Dice(3),
     "host": lambda: Host("10.0.0.1"),
     "bell": lambda: Bell(1.0, 2.0),
+    "float": lambda: Scale("nan"),
+    "int": lambda: Count(3),
+    "complex": lambda: Phase(1 - 0j),
+    "text": lambda: Label("a"),
+    "bytes": lambda: Raw(b"a"),
+    "float with a slot": lambda: SlottedScale(1.5),
 }
+if not np.__version__.startswith("1."):  # which pickles a generator without its seed
+    HOLDERS["generator"] = lambda: Draws(Bits(1))
+    HOLDERS["older generator"] = lambda: Coins(1)
+    HOLDERS["bits"] = lambda: Bits(1)
 
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 @pytest.mark.parametrize("name", HOLDERS)
 def test_what_hangs_on_an_object(name: str, serializer: str) -> None:
-    """Attributes that a library forgets when it pickles come back, and so does all else."""
+    """What a library forgets when it pickles comes back: class, attributes, and all else."""
+    bare = HOLDERS[name]()
+    assert type(again(bare, serializer)) is type(bare)
+    assert digest(again(bare, serializer)) == digest(bare)
     value = HOLDERS[name]()
     value.unit = ["eV"]
     found = again(value, serializer)
@@ -431,11 +481,27 @@ def test_what_hangs_on_an_object(name: str, serializer: str) -> None:
     assert value.unit == ["eV"]
 
 
+class Level(enum.Enum):
+    LOW = 1
+
+
+def test_members_of_enumerations() -> None:
+    """They are known by their class and name, and are left to Python."""
+    assert find_reducer(Level) is None
+    assert again(Level.LOW) is Level.LOW
+
+
 def test_what_comes_with_its_base() -> None:
     """A package that pickles its classes by a base in C of its own knows what counts."""
     own = type("Local", (dt.datetime,), {"__module__": "datetime"})
     assert find_reducer(own) is None
     assert find_reducer(Moment) is not None
+
+
+def test_what_the_program_has_told_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the program has told pickle to write a class comes first."""
+    monkeypatch.setitem(copyreg.dispatch_table, Scale, lambda obj: (Count, (int(obj),)))
+    assert type(again(Scale(2))) is Count
 
 
 def test_no_copy_of_a_large_array_of_a_class() -> None:

@@ -25,6 +25,8 @@ __all__ = ["REDUCERS", "ROWS", "find_reducer", "register_rows"]
 EXACT, SUBCLASSES = False, True
 MANY_TYPES = 20_000
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__")
+FORGETFUL = sys.stdlib_module_names - {"enum"}
+"""Packages whose way of pickling, in Python, knows of no attributes of subclasses."""
 
 ROWS: tuple[tuple[str, str, str, bool], ...] = (
     # torch
@@ -267,17 +269,23 @@ def choose_reducer(cls: type) -> Reducer | None:
 def forgetful_base(cls: type) -> type | None:
     """Return the base in C or in Python's own library whose way of pickling a class has.
 
-    It may lose attributes: ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has.
-    A base that comes with the class, in one package, knows which attributes count: pandas keeps
-    notes in its blocks.
+    It may lose a part: ``datetime.__reduce__`` knows of no ``__dict__``, which a subclass has, and
+    numbers of numpy know of no subclass. A base that comes with the class, in one package, knows
+    which attributes count: pandas keeps notes in its blocks. So does an enumeration.
     """
-    if not cls.__flags__ & HEAP or not cls.__dictoffset__:
+    if not cls.__flags__ & HEAP:
         return None
     for base in cls.__mro__[:-1]:
         methods = [vars(base)[name] for name in PICKLING if name in vars(base)]
         if methods:
-            knows_none = package_of(base) in sys.stdlib_module_names or all(
-                isinstance(each, MethodDescriptorType) for each in methods
-            )
+            knows_none = package_of(base) in FORGETFUL or all(map(is_made_in_c, methods))
             return base if knows_none and package_of(base) != package_of(cls) else None
     return None
+
+
+def is_made_in_c(method: Any) -> bool:
+    """Whether C has made a method, by way of Cython perhaps, which has a type of its own for it."""
+    return (
+        isinstance(method, MethodDescriptorType)
+        or type(method).__name__ == "cython_function_or_method"
+    )

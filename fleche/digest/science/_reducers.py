@@ -14,10 +14,12 @@ import gc
 import sys
 from importlib import import_module
 from itertools import product
+from pickle import PicklingError
 from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any
 
 from fleche.digest._instances import attributes_of, keep_attributes, restore_state
+from fleche.digest._keys import digest
 from fleche.digest._names import HEAP, find_name
 from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_of_ufunc
 from fleche.digest._objects import (
@@ -28,7 +30,7 @@ from fleche.digest._objects import (
     registered_reducer,
 )
 from fleche.digest._pandas import attributes_beyond
-from fleche.digest._registry import package_of
+from fleche.digest._registry import describe_type, package_of
 from fleche.digest.science._numerics import own_generator
 from fleche.digest.science._plotting import WORKED_OUT_IN_C
 from fleche.digest.science._symbolic import tables_of_units, told_of_unit
@@ -66,16 +68,49 @@ PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
 
 
 def reduce_as_base(base: type, obj: Any) -> Any:
-    """Keep the attributes that the way of a base in C leaves out."""
-    held = attributes_of(obj, beyond=base)
-    reduced = obj.__reduce_ex__(5) if held else NotImplemented
+    """Keep the class and the attributes that the way of a base in C leaves out."""
+    if registered_reducer(type(obj)) is not None:
+        return NotImplemented
+    reduced = obj.__reduce_ex__(5)
     if not isinstance(reduced, tuple):
         return NotImplemented
+    held = attributes_of(obj, beyond=base)
     state = reduced[2] if len(reduced) > 2 else None
     parts = state if isinstance(state, tuple) else (state,)
     if any(isinstance(part, dict) and held.keys() <= part.keys() for part in parts):
-        return NotImplemented
-    return keep_attributes(reduced, held)
+        held = {}
+    of_class = with_class(type(obj), reduced)
+    return keep_attributes(of_class, held) if held or of_class is not reduced else NotImplemented
+
+
+def with_class(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return how an object is reduced with its class, if a base has forgotten that."""
+    rebuild, args, *rest = reduced
+    if any(each is cls for each in (rebuild, getattr(rebuild, "__self__", None), *args)):
+        return reduced
+    try:
+        made = make_derived(cls, rebuild, args).__reduce_ex__(5)
+        is_kept = digest(made[1]) == digest(args)
+    except Exception:  # noqa: BLE001 - of the class, which may ask for other arguments than its base
+        is_kept = False
+    if not is_kept:
+        raise PicklingError(
+            f"{describe_type(cls)} cannot be stored: its base pickles it as one of its own kind; "
+            "give the class a method __reduce__"
+        )
+    return (make_derived, (cls, rebuild, args), *rest)
+
+
+def make_derived(cls: Any, rebuild: Any, args: tuple[Any, ...]) -> Any:
+    """Make an object of a class from one of its base."""
+    plain = rebuild(*args)
+    base = type(plain)
+    found = base.__new__(cls, getattr(plain, "asm8", plain))  # pandas makes no other of a Timedelta
+    if type(found) is not cls:
+        raise TypeError(f"{describe_type(base)} makes none of {describe_type(cls)}")
+    if "__init__" in vars(base):
+        base.__init__(found, *args)
+    return found
 
 
 def pickles_as(cls: type, base: type) -> bool:
