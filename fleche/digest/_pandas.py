@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attributes_beyond",
+    "attributes_of_scalar",
     "describe_categorical_dtype",
     "describe_extension_array",
     "describe_frame",
@@ -42,6 +43,8 @@ INTERNAL = frozenset(
     ]
 )
 """What pandas keeps in an index for its own use, and in a frame beside what it lists itself."""
+WORKED_OUT = ("_cache", "_microseconds", "_seconds")
+"""What pandas notes in a scalar that was asked for it."""
 
 
 def is_own(cls: type) -> bool:
@@ -236,23 +239,37 @@ ARRAYS: dict[str, Callable[[Any], Node]] = {
 
 
 def describe_timestamp(obj: Any, _walk: Walk) -> Node:
-    return node(b"Timestamp", (obj.asm8, zone_of(obj.tz), obj.fold))
+    return describe_scalar(b"Timestamp", obj, obj.asm8, zone_of(obj.tz), obj.fold)
 
 
 def describe_timedelta(obj: Any, _walk: Walk) -> Node:
-    return node(b"Timedelta", (obj.asm8,))
+    return describe_scalar(b"Timedelta", obj, obj.asm8)
+
+
+def describe_period(obj: Any, _walk: Walk) -> Node:
+    return describe_scalar(b"Period", obj, obj.ordinal, obj.freqstr)
+
+
+def describe_interval(obj: Any, _walk: Walk) -> Node:
+    return describe_scalar(b"Interval", obj, obj.left, obj.right, obj.closed)
+
+
+def describe_scalar(label: bytes, obj: Any, *parts: Any) -> Node:
+    """Describe a scalar by its parts, its class if that is a foreign one, and what hangs on it."""
+    held = attributes_of_scalar(obj)
+    foreign = () if is_own(type(obj)) else (type(obj),)
+    return node(label, (*parts, *foreign, *((Attributes(held),) if held else ())))
+
+
+def attributes_of_scalar(obj: Any) -> dict[str, Any]:
+    """Return what a program has hung on a scalar, without what pandas has worked out there."""
+    base = next(base for base in type(obj).__mro__ if is_own(base))
+    held = attributes_of(obj, beyond=base)
+    return {name: value for name, value in held.items() if name not in WORKED_OUT}
 
 
 def describe_missing(obj: Any, _walk: Walk) -> Node:
     return node(b"missing", (type(obj).__name__,))
-
-
-def describe_period(obj: Any, _walk: Walk) -> Node:
-    return node(b"Period", (obj.ordinal, obj.freqstr))
-
-
-def describe_interval(obj: Any, _walk: Walk) -> Node:
-    return node(b"Interval", (obj.left, obj.right, obj.closed))
 
 
 def describe_categorical_dtype(obj: Any, _walk: Walk) -> Node:

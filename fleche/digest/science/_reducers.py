@@ -29,7 +29,7 @@ from fleche.digest._objects import (
     reduce,
     registered_reducer,
 )
-from fleche.digest._pandas import attributes_beyond
+from fleche.digest._pandas import attributes_beyond, attributes_of_scalar
 from fleche.digest._registry import describe_type, package_of
 from fleche.digest.science._numerics import own_generator
 from fleche.digest.science._plotting import WORKED_OUT_IN_C
@@ -54,6 +54,7 @@ __all__ = [
     "reduce_polynomial",
     "reduce_random_variable",
     "reduce_reaction",
+    "reduce_scalar",
     "reduce_table",
     "reduce_tensor",
     "reduce_triangulation",
@@ -169,6 +170,21 @@ def reduce_pandas(obj: Any) -> Any:
     known = getattr(obj, "_metadata", ())
     held = {name: part for name, part in attributes_beyond(obj).items() if name not in known}
     return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+
+
+def reduce_scalar(obj: Any) -> Any:
+    """Keep the class of a scalar, and what hangs on it."""
+    cls = type(obj)
+    own = next(base for base in cls.__mro__ if package_of(base) == "pandas")
+    if registered_reducer(cls) is not None or not pickles_as(cls, own):
+        return NotImplemented
+    held = attributes_of_scalar(obj)
+    if cls is own and not held:
+        return NotImplemented
+    reduced = obj.__reduce_ex__(5)
+    if cls is not own:
+        reduced = with_class(cls, reduced)
+    return keep_attributes(reduced, held)
 
 
 def reduce_named(obj: Any) -> Any:
