@@ -369,6 +369,17 @@ def test_what_a_scalar_has_beyond(cls: Any, make: Any) -> None:
         assert (digest(value), digest(back), back) == (before, before, value)
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin", "UTC"])
+@pytest.mark.parametrize("wrap", [list, lambda items: pd.Series(items, dtype=object)])
+@pytest.mark.parametrize("month", [6, 10])
+def test_the_second_of_two_equal_hours(wrap: Any, zone: Any, month: int) -> None:
+    """It comes back as that, also where there is only one."""
+    second = pd.Timestamp(2020, month, 25, 2, fold=1, tz=zone)
+    assert digest(second) != digest(pd.Timestamp(2020, month, 25, 2, tz=zone))
+    back = unpack(pack(wrap([second])))[0]
+    assert (back.fold, back, digest(back)) == (1, second, digest(second))
+
+
 def test_a_scalar_that_cannot_be_made_again() -> None:
     """It is not stored as one of the class of its base."""
     moment = pd.Timestamp.__base__.__new__(Moment, 2020, 1, 1)

@@ -173,18 +173,27 @@ def reduce_pandas(obj: Any) -> Any:
 
 
 def reduce_scalar(obj: Any) -> Any:
-    """Keep the class of a scalar, and what hangs on it."""
+    """Keep the class of a scalar, what hangs on it, and which of two equal hours it is in."""
     cls = type(obj)
     own = next(base for base in cls.__mro__ if package_of(base) == "pandas")
     if registered_reducer(cls) is not None or not pickles_as(cls, own):
         return NotImplemented
     held = attributes_of_scalar(obj)
-    if cls is own and not held:
+    folded = getattr(obj, "fold", 0)
+    if cls is own and not (held or folded):
         return NotImplemented
     reduced = obj.__reduce_ex__(5)
     if cls is not own:
         reduced = with_class(cls, reduced)
+    elif folded:
+        reduced = (make_folded, reduced[:2])
     return keep_attributes(reduced, held)
+
+
+def make_folded(rebuild: Any, args: tuple[Any, ...]) -> Any:
+    """Make a point in time that is in the second one of two equal hours."""
+    found = rebuild(*args)
+    return found if found.fold else found.replace(fold=1)
 
 
 def reduce_named(obj: Any) -> Any:
