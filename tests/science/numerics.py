@@ -477,7 +477,30 @@ def sympy() -> Cases:
 
         return implemented_function("g", function)(x)
 
+    def unevaluated() -> list[Any]:
+        """Make what the classes of sympy would make something else of."""
+        return [
+            *(s.factor(2 * x + 2 * y), s.factor_terms(3 * x + 6 * y), s.gcd_terms(4 * x + 6 * y)),
+            *(s.together(x / 2 + y / 2), s.sympify("2*(x+x)/4", evaluate=False)),
+            *(s.Pow(2, 3, evaluate=False), s.Pow(10, 10**20, evaluate=False)),
+            *(s.Add(y, x, evaluate=False), s.Mul(y, x, 1, evaluate=False)),
+            *(s.Eq(x, x, evaluate=False), s.sin(s.pi, evaluate=False)),
+            *(s.Max(1, 2, evaluate=False), s.binomial(4, 2, evaluate=False)),
+            *(s.And(x > 1, x < 0, evaluate=False), s.Not(s.true, evaluate=False)),
+            s.Piecewise((x, x > 1), (y, x > 1), (1, True), evaluate=False),
+            s.Union(s.FiniteSet(1), s.FiniteSet(2), evaluate=False),
+            s.Derivative(x**2, x, evaluate=False).subs(x, y),
+            *(s.Point(0.5, 1, evaluate=False), s.Lambda(x, s.Pow(2, 3, evaluate=False))),
+            *(f(s.Add(1, 1, evaluate=False)), s.IndexedBase("A", real=True)[s.Idx("i")]),
+            *(kind([[s.factor(2 * x + 2 * y)]]) for kind in (s.Matrix, s.ImmutableMatrix, s.Array)),
+        ]
+
     return {
+        "unevaluated": Case(
+            unevaluated,
+            use=lambda values: (str(values), [value.is_commutative for value in values[:9]]),
+            copies=("parcel",),
+        ),
         "expression": Case(
             lambda: s.sin(x) ** 2 + y / 3,
             [

@@ -220,6 +220,7 @@ REDUCERS: dict[tuple[str, str], str] = {
     ("scipy", "UnivariateDistribution"): "reduce_random_variable",
     ("scipy", "multi_rv_generic"): "reduce_distribution",
     ("scipy", "rv_generic"): "reduce_distribution",
+    ("sympy", "Basic"): "reduce_expression",
     ("sympy", "Poly"): "reduce_polynomial",
     ("sympy", "Quantity"): "reduce_unit",
     ("torch", "Tensor"): "reduce_tensor",

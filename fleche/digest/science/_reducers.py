@@ -12,13 +12,19 @@ from __future__ import annotations
 import copyreg
 import gc
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from itertools import product
 from pickle import PicklingError
 from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import Any
 
-from fleche.digest._instances import attributes_of, keep_attributes, restore_state
+from fleche.digest._instances import (
+    attributes_of,
+    keep_attributes,
+    restore_attributes,
+    restore_state,
+)
 from fleche.digest._keys import digest
 from fleche.digest._names import HEAP, find_name
 from fleche.digest._numpy import MEMORY_MAP_STATE, attributes_of_masked, place_of_ufunc
@@ -32,6 +38,7 @@ from fleche.digest._objects import (
 from fleche.digest._pandas import attributes_beyond, attributes_of_scalar
 from fleche.digest._registry import describe_type, package_of
 from fleche.digest.science._numerics import own_generator
+from fleche.digest.science._parts import without
 from fleche.digest.science._plotting import WORKED_OUT_IN_C
 from fleche.digest.science._symbolic import tables_of_units, told_of_unit
 from fleche.digest.science._units import attributes_of_table, groups_of, own_groups
@@ -42,6 +49,7 @@ __all__ = [
     "reduce_column",
     "reduce_distribution",
     "reduce_exception",
+    "reduce_expression",
     "reduce_jax_function",
     "reduce_masked",
     "reduce_molecule",
@@ -514,6 +522,60 @@ def reduce_random_variable(obj: Any) -> Any:
 def make_bare(cls: type) -> Any:
     """Make an object of a class without asking the class."""
     return object.__new__(cls)
+
+
+DERIVED: dict[str, Callable[[Any, tuple[Any, ...]], Any]] = {
+    "_argset": lambda _, args: frozenset(args),
+    "nargs": lambda cls, _: cls.nargs,
+}
+"""Attributes of expressions that follow from the class and the arguments, and are not written."""
+
+SIMPLE = {"is_commutative", *DERIVED}
+
+
+def reduce_expression(obj: Any) -> Any:
+    """Write an expression as its arguments, which are put together without evaluation.
+
+    Sympy calls the class, which evaluates what was not evaluated and expands what was factored.
+    That way stays for an object that holds more than its arguments, if it leads to the same.
+    """
+    cls, basic = type(obj), sys.modules["sympy.core.basic"]
+    if isinstance(obj, basic.Atom) or not pickles_as(cls, basic.Basic):
+        return NotImplemented
+    args, held = obj._args, without(obj, "_args", "_assumptions", "_mhash")  # noqa: SLF001
+    assumed = obj._assumptions.generator  # noqa: SLF001
+    has_own_args = cls.__getnewargs__ is not basic.Basic.__getnewargs__
+    is_assumed = assumed != cls.default_assumptions.generator
+    if is_assumed or not held.keys() <= SIMPLE or has_own_args:
+        if is_made_again(obj):
+            return NotImplemented
+        if is_assumed:
+            held["_assumptions"] = assumed
+    for name in DERIVED.keys() & held.keys():
+        if held[name] == DERIVED[name](cls, args):
+            held[name] = ...
+    return (make_expression, (cls, held, *args))
+
+
+def is_made_again(obj: Any) -> bool:
+    """Whether the class of an expression makes the same of what sympy pickles."""
+    try:
+        made = type(obj).__new__(type(obj), *obj.__getnewargs__())
+        return type(made) is type(obj) and made._args == obj._args and made == obj  # noqa: SLF001
+    except Exception:  # noqa: BLE001 - of any constructor: then there is no other way
+        return False
+
+
+def make_expression(cls: Any, held: dict[str, Any], *args: Any) -> Any:
+    """Put an expression together without asking its class."""
+    found = import_module("sympy").Basic.__new__(cls, *args)
+    for name, value in held.items():
+        if value is ...:
+            held[name] = DERIVED[name](cls, args)
+    if "_assumptions" in held:
+        held["_assumptions"] = type(found._assumptions)(held["_assumptions"])  # noqa: SLF001
+    restore_attributes(found, (None, None, held))
+    return found
 
 
 def reduce_polynomial(obj: Any) -> Any:
