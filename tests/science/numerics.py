@@ -445,9 +445,14 @@ def scipy() -> Cases:
     }
 
 
+def is_even(value: Any) -> bool:
+    return bool(value.is_even)
+
+
 def sympy() -> Cases:
     import mpmath
     import sympy as s
+    from sympy.liealgebras.cartan_type import CartanType
     from sympy.physics import mechanics, units
 
     def measured(name: str, factor: int, reference: Any) -> Any:
@@ -495,7 +500,83 @@ def sympy() -> Cases:
             *(kind([[s.factor(2 * x + 2 * y)]]) for kind in (s.Matrix, s.ImmutableMatrix, s.Array)),
         ]
 
+    def noted(value: Any) -> Any:
+        value.note = "mine"
+        return value
+
+    def indexed(**options: Any) -> Any:
+        return s.IndexedBase("A", **options)
+
+    def field(symmetric: bool) -> Any:
+        return s.GF(5, symmetric=symmetric)
+
+    def basis(*polynomials: Any, **options: Any) -> Any:
+        return s.groebner(polynomials, x, y, **options)
+
     return {
+        "wild": Case(
+            lambda: s.Wild("w"),
+            [
+                lambda: s.Wild("w", exclude=[x]),
+                lambda: s.Wild("w", exclude=[y]),
+                lambda: s.Wild("w", properties=[is_even]),
+                lambda: s.Wild("w", real=True),
+                lambda: s.WildFunction("w"),
+                lambda: s.WildFunction("w", nargs=2),
+            ],
+            use=lambda value: (x.match(value), hash(value), value.is_real),
+        ),
+        "parts of wilds": Case(
+            lambda: [s.Wild("w", exclude=[x], real=True), s.Wild("w", properties=[is_even])],
+            use=lambda values: [x.match(value) for value in values],
+            copies=("parcel",),
+        ),
+        "indexed": Case(
+            indexed,
+            [
+                lambda: indexed(offset=1),
+                lambda: indexed(shape=(2, 3)),
+                lambda: indexed(shape=(2, 3), strides=(1, 2)),
+                lambda: indexed(shape=(2, 3), strides="F"),
+                lambda: indexed(real=True),
+            ],
+            use=lambda value: (str(value[1, 2]), hash(value), value.free_symbols),
+        ),
+        "parts beyond the content": Case(
+            lambda: [
+                *(indexed(offset=1), indexed(shape=(2, 3), strides=(1, 2), real=True)[1, 2]),
+                s.Quaternion(1, x, 0, 0, real_field=False),
+                s.Quaternion(1, x, 0, 0, norm=2),
+                *(units.Dimension("d", "e"), units.Dimension("d", "f")),
+                *(basis(x**2 + y, x * y), basis(x**2 + y, x * y, order="grlex")),
+                *(s.WildFunction("w", nargs=2), CartanType("B3")),
+            ],
+            copies=("parcel",),
+        ),
+        "quaternion": Case(
+            lambda: s.Quaternion(1, x, 0, 0),
+            [
+                lambda: s.Quaternion(1, x, 0, 0, real_field=False),
+                lambda: s.Quaternion(1, x, 0, 0, norm=2),
+            ],
+            use=lambda value: (value.norm(), value.inverse(), hash(value)),
+        ),
+        "basis": Case(
+            lambda: basis(x**2 + y, x * y),
+            [
+                lambda: basis(x**2 - y, x * y),
+                lambda: basis(x**2 + y, x * y, order="grlex"),
+                lambda: CartanType("A3"),
+                lambda: CartanType("A4"),
+            ],
+            use=lambda value: (
+                list(value),
+                value.is_zero_dimensional,
+                value.contains(x),
+                hash(value),
+            ),
+            copies=("parcel",),
+        ),
         "unevaluated": Case(
             unevaluated,
             use=lambda values: (str(values), [value.is_commutative for value in values[:9]]),
@@ -583,6 +664,9 @@ def sympy() -> Cases:
                 lambda: s.Matrix([[1, x, 0, 2]]),
                 lambda: s.ImmutableMatrix([[1, x], [0, 2]]),
                 lambda: s.SparseMatrix([[1, x], [0, 2]]),
+                lambda: noted(s.Matrix([[1, x], [0, 2]])),
+                lambda: noted(s.ImmutableMatrix([[1, x], [0, 2]])),
+                lambda: noted(s.Array([[1, x], [0, 2]])),
                 lambda: s.Array([[1, x], [0, 2]]),
                 lambda: s.MutableDenseNDimArray([[1, x], [0, 2]]),
             ],
@@ -593,6 +677,10 @@ def sympy() -> Cases:
                 value.rref(),
                 value * 0.5,
             ),
+        ),
+        "noted": Case(
+            lambda: [noted(kind([[1, x]])) for kind in (s.Matrix, s.ImmutableMatrix, s.Array)],
+            copies=("parcel",),
         ),
         "polynomial": Case(
             lambda: s.Poly(x**2 + y, x, y),
@@ -605,15 +693,36 @@ def sympy() -> Cases:
         ),
         "polynomial of a field": Case(
             lambda: s.Poly(x**2 + 1, x, modulus=5),
-            [lambda: s.Poly(x**2 + 1, x, modulus=7), lambda: s.Poly(x**2 + 1, x)],
+            [
+                lambda: s.Poly(x**2 + 1, x, modulus=7),
+                lambda: s.Poly(x**2 + 1, x, modulus=5, symmetric=False),
+                lambda: s.Poly(x**2 + 1, x),
+            ],
             use=lambda value: value.factor_list(),
             copies=("parcel",),
         ),
         "domain": Case(
             lambda: s.RR,
-            [lambda: s.QQ, lambda: s.GF(5)],
+            [
+                *(lambda: s.QQ, lambda: field(True), lambda: field(False)),
+                *(
+                    lambda: field(True)[x],
+                    lambda: field(False)[x],
+                    lambda: s.QQ[x],
+                    lambda: s.QQ[y],
+                ),
+                *(lambda: s.QQ.frac_field(x), lambda: s.QQ.algebraic_field(s.sqrt(2))),
+                lambda: s.QQ[s.Symbol("x", positive=True)],
+                lambda: s.QQ.poly_ring(x, y, order="grlex"),
+                lambda: s.ring("x", field(False))[0],
+            ],
             use=lambda value: value(1.5),
             copies=("copy",),
+        ),
+        "finite field": Case(
+            lambda: [field(True), field(False), s.Poly(3 * x, x, modulus=5, symmetric=False)],
+            use=lambda values: values[2].all_coeffs(),
+            copies=("parcel",),
         ),
         "frame": Refused(lambda: mechanics.ReferenceFrame("N").x, "components"),
         "unit": Case(

@@ -40,7 +40,13 @@ from fleche.digest._registry import describe_type, package_of
 from fleche.digest.science._numerics import own_generator
 from fleche.digest.science._parts import without
 from fleche.digest.science._plotting import WORKED_OUT_IN_C
-from fleche.digest.science._symbolic import tables_of_units, told_of_unit
+from fleche.digest.science._symbolic import (
+    IN_EXPRESSIONS,
+    noted_on_matrix,
+    tables_of_units,
+    told_beyond_content,
+    told_of_unit,
+)
 from fleche.digest.science._units import attributes_of_table, groups_of, own_groups
 
 __all__ = [
@@ -50,8 +56,10 @@ __all__ = [
     "reduce_distribution",
     "reduce_exception",
     "reduce_expression",
+    "reduce_finite_field",
     "reduce_jax_function",
     "reduce_masked",
+    "reduce_matrix",
     "reduce_molecule",
     "reduce_mpmath",
     "reduce_named",
@@ -70,6 +78,7 @@ __all__ = [
     "reduce_unit",
     "reduce_variable",
     "reduce_vectorized",
+    "reduce_wild",
 ]
 
 PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
@@ -540,17 +549,18 @@ def reduce_expression(obj: Any) -> Any:
     That way stays for an object that holds more than its arguments, if it leads to the same.
     """
     cls, basic = type(obj), sys.modules["sympy.core.basic"]
-    if isinstance(obj, basic.Atom) or not pickles_as(cls, basic.Basic):
+    is_named = hasattr(cls, "__getnewargs_ex__")  # a symbol
+    if obj.is_Number or is_named or not pickles_as(cls, basic.Basic):
         return NotImplemented
-    args, held = obj._args, without(obj, "_args", "_assumptions", "_mhash")  # noqa: SLF001
-    assumed = obj._assumptions.generator  # noqa: SLF001
+    args, held = obj._args, without(obj, *IN_EXPRESSIONS)  # noqa: SLF001
+    assumed, usual = obj._assumptions, cls.default_assumptions  # noqa: SLF001
     has_own_args = cls.__getnewargs__ is not basic.Basic.__getnewargs__
-    is_assumed = assumed != cls.default_assumptions.generator
-    if is_assumed or not held.keys() <= SIMPLE or has_own_args:
+    is_assumed = assumed.generator != usual.generator
+    if is_assumed or has_own_args or not held.keys() <= SIMPLE:
         if is_made_again(obj):
             return NotImplemented
-        if is_assumed:
-            held["_assumptions"] = assumed
+        if assumed is not usual:
+            held["_assumptions"] = (assumed.generator, dict(assumed))
     for name in DERIVED.keys() & held.keys():
         if held[name] == DERIVED[name](cls, args):
             held[name] = ...
@@ -561,7 +571,10 @@ def is_made_again(obj: Any) -> bool:
     """Whether the class of an expression makes the same of what sympy pickles."""
     try:
         made = type(obj).__new__(type(obj), *obj.__getnewargs__())
-        return type(made) is type(obj) and made._args == obj._args and made == obj  # noqa: SLF001
+        if type(made) is not type(obj) or made != obj:
+            return False
+        one, other = ((x._args, told_beyond_content(x, x._args)) for x in (made, obj))  # noqa: SLF001
+        return bool(one == other)
     except Exception:  # noqa: BLE001 - of any constructor: then there is no other way
         return False
 
@@ -573,9 +586,29 @@ def make_expression(cls: Any, held: dict[str, Any], *args: Any) -> Any:
         if value is ...:
             held[name] = DERIVED[name](cls, args)
     if "_assumptions" in held:
-        held["_assumptions"] = type(found._assumptions)(held["_assumptions"])  # noqa: SLF001
+        given, facts = held["_assumptions"]
+        held["_assumptions"] = known = type(found._assumptions)(given)  # noqa: SLF001
+        known.update(facts)
     restore_attributes(found, (None, None, held))
     return found
+
+
+def reduce_wild(obj: Any) -> Any:
+    """Keep what a wild symbol does not match, and the properties that it asks for."""
+    (name,), assumptions = obj.__getnewargs_ex__()
+    make = vars(copyreg)["__newobj_ex__"]
+    return (make, (type(obj), (name, obj.exclude, obj.properties), assumptions))
+
+
+def reduce_matrix(obj: Any) -> Any:
+    """Keep what a program has hung on a matrix that cannot be changed."""
+    held = noted_on_matrix(obj)
+    return keep_attributes(obj.__reduce_ex__(5), held) if held else NotImplemented
+
+
+def reduce_finite_field(obj: Any) -> Any:
+    """Make a finite field again, with the class of its numbers."""
+    return (type(obj), (int(obj.mod), obj.sym))
 
 
 def reduce_polynomial(obj: Any) -> Any:

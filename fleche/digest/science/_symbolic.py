@@ -5,13 +5,41 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from fleche.digest.science._parts import CLASS, Parts, parts, refuse
+from fleche.digest.science._parts import CLASS, Parts, parts, refuse, without
+
+BEYOND_CONTENT = ("_norm", "_offset", "_real_field", "_strides", "_symbol", "name")
+"""Attributes that sympy does not compare: of quaternions, indexed bases, dimensions and wilds."""
+
+IN_EXPRESSIONS = ("_args", "_assumptions", "_mhash")
+IN_MATRICES = (
+    *IN_EXPRESSIONS,
+    *("_rep", "_rows", "_cols", "rows", "cols", "_mat", "_flat", "_smat"),
+    *("_array", "_sparse_array", "_shape", "_rank", "_loop_size"),
+)
+"""Attributes in which sympy keeps the entries of matrices and arrays, in one version or another."""
 
 
 @parts
 def expression(obj: Any) -> Parts:
-    """Describe an expression by what sympy compares of it."""
-    return {"content": obj._hashable_content()}  # noqa: SLF001 - what equality is made of
+    """Describe an expression by what sympy compares of it, and by options that it does not."""
+    content = obj._hashable_content()  # noqa: SLF001 - what equality is made of
+    return {"content": content, **told_beyond_content(obj, content)}
+
+
+def told_beyond_content(obj: Any, content: Any) -> Parts:
+    """Return what an object was made with that is not in what sympy compares.
+
+    That is everything where sympy compares nothing: so it is with bases of ideals and Cartan types.
+    """
+    if not content:
+        return without(obj, *IN_EXPRESSIONS, "_hash")
+    held = getattr(obj, "__dict__", {})
+    return {name: held[name] for name in BEYOND_CONTENT if held.get(name) is not None}
+
+
+@parts
+def wild_function(obj: Any) -> Parts:
+    return {"content": obj._hashable_content(), "arguments": obj.nargs}  # noqa: SLF001
 
 
 @parts
@@ -60,7 +88,9 @@ def frame(obj: Any) -> Parts:
 
 @parts
 def domain(obj: Any) -> Parts:
-    return {"name": str(obj), "precision": getattr(obj, "precision", None)}
+    """Describe a domain by its name and by what its name does not tell."""
+    names = ("precision", "sym", "dom", "symbols", "order")
+    return {"name": str(obj), **{name: getattr(obj, name, None) for name in names}}
 
 
 @parts
@@ -80,23 +110,29 @@ def undefined_function(obj: Any) -> Parts:
 @parts
 def matrix(obj: Any) -> Parts:
     """Describe a matrix by its entries; how they are kept changes while it is used."""
-    return {"shape": (obj.rows, obj.cols), "entries": obj.flat()}
+    return {"shape": (obj.rows, obj.cols), "entries": obj.flat(), **noted_on_matrix(obj)}
+
+
+def noted_on_matrix(obj: Any) -> Parts:
+    """Return what a program has hung on a matrix or an array."""
+    return without(obj, *IN_MATRICES)
 
 
 @parts
 def array(obj: Any) -> Parts:
-    return {"shape": tuple(map(int, obj.shape)), "entries": list(obj.reshape(len(obj)))}
+    shape, entries = tuple(map(int, obj.shape)), list(obj.reshape(len(obj)))
+    return {"shape": shape, "entries": entries, **noted_on_matrix(obj)}
 
 
 @parts
 def polynomial(obj: Any) -> Parts:
-    return {"expression": obj.as_expr(), "gens": obj.gens, "domain": str(obj.domain)}
+    return {"expression": obj.as_expr(), "gens": obj.gens, "domain": obj.domain}
 
 
 @parts
 def ring(obj: Any) -> Parts:
     """Describe a ring or a field by what it was made from; it also keeps its elements' classes."""
-    return {"symbols": obj.symbols, "domain": str(obj.domain), "order": str(obj.order)}
+    return {"symbols": obj.symbols, "domain": obj.domain, "order": str(obj.order)}
 
 
 @parts
