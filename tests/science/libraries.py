@@ -9,7 +9,7 @@ from tests.science.chemistry import ase, rdkit
 from tests.science.files import dask, fsspec, h5netcdf, zarr
 from tests.science.labelled import h5py, networkx, pandas, polars, pyarrow, xarray
 from tests.science.numerics import numba, numpy, scipy, sympy
-from tests.science.plotting import matplotlib
+from tests.science.plotting import PIL, matplotlib
 from tests.science.statistics import statsmodels
 from tests.science.tensors import jax, torch
 from tests.science.units import astropy, lmfit, pint, uncertainties
@@ -17,7 +17,21 @@ from tests.science.units import astropy, lmfit, pint, uncertainties
 __all__ = ["LIBRARIES"]
 
 TABLES: tuple[Callable[[], Cases], ...] = (
-    *(ase, astropy, dask, fsspec, h5netcdf, h5py, jax, lmfit, matplotlib, networkx, numba, numpy),
+    *(
+        PIL,
+        ase,
+        astropy,
+        dask,
+        fsspec,
+        h5netcdf,
+        h5py,
+        jax,
+        lmfit,
+        matplotlib,
+        networkx,
+        numba,
+        numpy,
+    ),
     *(pandas, pint, polars, pyarrow, rdkit, scipy, statsmodels, sympy, torch, uncertainties),
     *(xarray, zarr),
 )

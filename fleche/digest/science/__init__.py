@@ -172,6 +172,8 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
     ("matplotlib", "Norm Normalize", "_plotting:norm", SUBCLASSES),
     ("matplotlib", "Triangulation", "_plotting:triangulation", SUBCLASSES),
     ("matplotlib", "Affine2D Bbox", "_plotting:transform", EXACT),
+    # pillow
+    ("PIL", "Image", "_images:image", SUBCLASSES),
     # names of files
     ("tempfile", "TemporaryDirectory", "_files:temporary_directory", SUBCLASSES),
     ("zarr", "Array Group AsyncArray AsyncGroup", "_files:stored_array", SUBCLASSES),
@@ -195,6 +197,7 @@ ROWS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 REDUCERS: dict[tuple[str, str], str] = {
+    ("PIL", "Image"): "reduce_image",
     ("astropy", "BaseColumn"): "reduce_column",
     ("astropy", "Table"): "reduce_table",
     ("builtins", "BaseException"): "reduce_exception",

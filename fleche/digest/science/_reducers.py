@@ -37,6 +37,7 @@ from fleche.digest._objects import (
 )
 from fleche.digest._pandas import attributes_beyond, attributes_of_scalar
 from fleche.digest._registry import describe_type, package_of
+from fleche.digest.science._images import kept_of_file, parts_of_image
 from fleche.digest.science._numerics import own_generator
 from fleche.digest.science._parts import without
 from fleche.digest.science._plotting import WORKED_OUT_IN_C
@@ -57,6 +58,7 @@ __all__ = [
     "reduce_exception",
     "reduce_expression",
     "reduce_finite_field",
+    "reduce_image",
     "reduce_jax_function",
     "reduce_masked",
     "reduce_matrix",
@@ -667,3 +669,28 @@ def reduce_opened(obj: Any) -> Any:
     if slots.get("_close") is None:
         return NotImplemented
     return (rebuild, args, (attributes, {**slots, "_close": None}), *rest)
+
+
+def reduce_image(obj: Any) -> Any:
+    """Keep the palette of an image with its mode, the EXIF tags, and what else its file told."""
+    state = parts_of_image(obj)
+    del state["tags"]
+    exif = obj.getexif()
+    state["exif"] = (*state["exif"], {"endian": exif.endian, "bigtiff": exif.bigtiff})
+    state["file"] = kept_of_file(obj)
+    return (make_bare, (type(obj),), state, None, None, restore_image)
+
+
+def restore_image(obj: Any, state: dict[str, Any]) -> None:
+    """Give an image its pixels and whatever else it had; no file is open any more."""
+    pillow = import_module("PIL.Image")
+    vars(obj).update(state["file"])
+    given = [state[name] for name in ("info", "mode", "size")]
+    pillow.Image.__setstate__(obj, [*given, None, state["pixels"]])
+    if state["palette"] is not None:
+        mode, colors = state["palette"]
+        obj.putpalette(colors, mode)
+    obj._exif = exif = pillow.Exif()  # noqa: SLF001
+    exif._data, exif._ifds, options = state["exif"]  # noqa: SLF001
+    vars(exif).update(options, _loaded=True)
+    vars(obj).update(state["attributes"])
