@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import builtins
+import decimal
 import functools
 import gc
 import importlib
@@ -3393,6 +3394,30 @@ ENTRIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+AGAIN = {
+    "what is set": {
+        "entry": "import decimal\ndecimal.getcontext().prec = 5\n"
+        "def f(x): return decimal.Decimal(x) / 3"
+    },
+    "what is set in another module": {
+        "entry": "import conf, decimal\ndef f(x): return decimal.Decimal(x) / 3",
+        "conf": "import decimal\ndecimal.getcontext().prec = 5",
+    },
+    "a variable": {"entry": "n = 5\ndef f(x):\n    global n\n    n = n\n    return n"},
+    "a variable of a helper": {
+        "entry": "n = 5\ndef g():\n    global n\n    n = n\n    return n\ndef f(x): return g()"
+    },
+    "a variable in another module": {
+        "entry": "import conf\ndef f(x):\n    conf.n = conf.n\n    return conf.n",
+        "conf": "n = 5",
+    },
+    "a part of a variable": {
+        "entry": "S = {'n': 0, 'k': 5}\ndef f(x):\n    S['n'] += 1\n    return S['k']"
+    },
+}
+"""Files of which something counts as it is written."""
+
+
 class TestAtEachCall:
     """What has changed in the running process is seen at the next call."""
 
@@ -3560,6 +3585,53 @@ def f(x): return json.dumps(x), x.go(), oct(x), own(x)
         Path(module.__file__).write_text("K = 25\ndef f(x): return K")
         importlib.reload(module)
         assert tracker.closure().digest != before
+
+    @pytest.mark.parametrize("how", ["reload", "run"])
+    @pytest.mark.parametrize("files", AGAIN.values(), ids=AGAIN)
+    def test_a_file_that_is_executed_again(
+        self, project: Project, files: dict[str, str], how: str
+    ) -> None:
+        """What counts as it is written there counts from then on, and not from the edit on."""
+        place = Path(project.load(files).__file__).parent
+        edited = {name: text.replace("5", "65") for name, text in files.items()}
+
+        def execute() -> Any:
+            """Execute all files again, the first one as a module or as `%run` does it."""
+            for name in reversed(files):
+                module, path = sys.modules[name], place / f"{name}.py"
+                if how == "reload" or name != "entry":
+                    importlib.reload(module)
+                    continue
+                vars(module).clear()
+                vars(module).update(__name__=name, __file__=str(path))
+                exec(compile(path.read_text(), path, "exec"), vars(module))
+            return CodeTracker(sys.modules["entry"].f, "entry")
+
+        with decimal.localcontext():
+            tracker = execute()
+            before = tracker.closure().digest
+            for name, text in edited.items():
+                (place / f"{name}.py").write_text(text)
+            again = CodeTracker(sys.modules["entry"].f, "entry")
+            assert before == again.closure().digest == tracker.closure().digest
+            after = execute().closure().digest
+            assert before != after
+            if how == "reload":
+                assert tracker.closure().digest == after == project.digest(edited)
+
+    @pytest.mark.parametrize("name", ["what is set", "a variable"])
+    def test_only_another_file_is_executed_again(self, project: Project, name: str) -> None:
+        """That is seen although nothing of what the function names is another object."""
+        module = project.load(AGAIN[f"{name} in another module"])
+        conf = sys.modules["conf"]
+        with decimal.localcontext():
+            tracker = CodeTracker(module.f, "entry")
+            before = tracker.closure().digest
+            path = Path(conf.__file__ or "")
+            path.write_text(path.read_text().replace("5", "65"))
+            assert tracker.closure().digest == before
+            importlib.reload(conf)
+            assert tracker.closure().digest != before
 
     def test_an_edit_of_the_file_alone_changes_nothing(self, project: Project) -> None:
         """What runs is what was imported."""

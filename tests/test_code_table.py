@@ -296,6 +296,44 @@ class TestAnew:
         """
         assert run_script(tmp_path, script, HELPERS) == "6\n60\n"
 
+    @pytest.mark.parametrize("again", ["%run helpers.py", "%autoreload 2\nimport helpers"])
+    @pytest.mark.parametrize(
+        "helpers",
+        [
+            "import decimal as d\nd.getcontext().prec = 4\ndef area(x): return d.Decimal(x) / 3\n",
+            "S = {'n': 0, 'k': 4}\ndef area(x):\n    S['n'] += 1\n    return S['k'] * x\n",
+            "n = 4\ndef area(x):\n    global n\n    n = n\n    return n * x\n",
+        ],
+        ids=["what is set", "a part of a variable", "a variable"],
+    )
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_a_file_executed_again(
+        self, tmp_path: Path, helpers: str, again: str, inside: bool
+    ) -> None:
+        """What counts as it is written there is read anew, also of a function in the file."""
+        pytest.importorskip("IPython")
+        define = "@fleche\ndef f(x):\n    return area(x)\n"
+        helpers = f"from fleche import fleche\n{helpers}{define if inside else ''}"
+        script = f"""
+            import pathlib
+            from IPython.core.interactiveshell import InteractiveShell
+            shell = InteractiveShell.instance(user_ns={{"fleche": fleche}})
+            shell.run_cell("%load_ext autoreload")
+            for new in ("5", "65"):
+                pathlib.Path("helpers.py").write_text({helpers!r}.replace("4", new))
+                shell.run_cell({again!r})
+                if "run" not in {again!r}:
+                    shell.run_cell("from helpers import *")
+                if not {inside}:
+                    shell.run_cell({define!r})
+                shell.run_cell("print(f(1), f.__wrapped__(1))")
+        """
+        lines = [line.split() for line in run_script(tmp_path, script).splitlines()]
+        found = [line for line in lines if line]
+        assert len(found) == 2
+        assert found[0] != found[1]
+        assert all(hit == plain for hit, plain in found)
+
     def test_an_extension_module(self, tmp_path: Path) -> None:
         """What has no source counts by the bytes of its file."""
         script = "import native\n@fleche\ndef f(x):\n    return native.scale(x)\nprint(f(3))\n"

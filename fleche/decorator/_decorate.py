@@ -288,7 +288,7 @@ def _read_source(function: Any) -> None:
     """Read the file of a function while it still says what has been imported."""
     code = getattr(function, "__code__", None)
     if code is not None:
-        remember_file(code.co_filename, getattr(function, "__globals__", None))
+        remember_file(code.co_filename, getattr(function, "__globals__", None), code)
 
 
 def _names(option: str, given: str | Iterable[str]) -> frozenset[str]:

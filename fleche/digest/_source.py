@@ -3,7 +3,7 @@
 A text counts only if it compiles to the very code that runs: a file that was edited after its
 import, or a function that some tool has rewritten, is not taken for the source. Texts are read once
 and remembered, so an edit while a program runs changes nothing; only code that no remembered text
-explains makes a file be read again.
+explains, and a file that is executed again, make it be read again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from operator import is_
 from typing import Any
 
 from fleche._util import renewed_after_fork
@@ -31,6 +32,7 @@ __all__ = [
     "first_line_of",
     "interactive_sources",
     "keeping_trees",
+    "marks_of_execution",
     "read_source",
     "remember_file",
     "take_code",
@@ -349,9 +351,32 @@ known: dict[int, tuple[types.CodeType, SourceText]] = {}
 """Which text explains a code object, by the id of the latter."""
 
 
-def remember_file(filename: str, namespace: Mapping[str, Any] | None = None) -> str:
-    """Return the text of a file, which is read when it is first seen; "" if there is none."""
+executions: dict[Any, list[tuple[Any, ...]]] = {}
+"""What is another object each time that a file is executed; see :func:`is_executed_again`."""
+
+
+def remember_file(
+    filename: str,
+    namespace: Mapping[str, Any] | None = None,
+    code: types.CodeType | None = None,
+) -> str:
+    """Return the text of a file, which is read when it is first seen; "" if there is none.
+
+    It is read anew when the file has been executed again since.
+
+    Args:
+        filename: of the file.
+        namespace: the names of a module that was made of it.
+        code: a part of it that is looked at.
+    """
     text = seen.get(filename)
+    if is_executed_again(filename, namespace or {}, code) and text is not None:
+        import linecache
+
+        linecache.checkcache(filename)
+        fresh = read(filename, namespace)
+        if fresh and fresh != text:
+            text = seen[filename] = fresh
     if text is None:
         text = read(filename, namespace)
         if text:
@@ -359,6 +384,52 @@ def remember_file(filename: str, namespace: Mapping[str, Any] | None = None) -> 
                 seen.clear()
             seen[filename] = text
     return text
+
+
+def is_executed_again(
+    filename: str, namespace: Mapping[str, Any], code: types.CodeType | None
+) -> bool:
+    """Whether a file has been executed since it was last asked for, and before.
+
+    A script has no ``__spec__``, but each time that it runs its functions get code that equals that
+    of before, or else is explained by no text of then.
+    """
+    place: Any = filename
+    if getattr(namespace.get("__spec__"), "origin", None) == filename:
+        marks = tuple(space.get(name) for space, name in marks_of_execution(namespace))
+    elif code is not None:
+        place, marks = (filename, code), (code,)
+    else:
+        return False
+    with lock:
+        if len(executions) >= MANY_CODES:
+            executions.clear()
+        before = executions.setdefault(place, [])
+        if any(len(each) == len(marks) and all(map(is_, each, marks)) for each in before):
+            return False
+        executions[place] = [*before[1 - MANY_STATES :], marks]
+        return bool(before)
+
+
+def marks_of_execution(namespace: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield where another object stands each time that an imported module is executed.
+
+    ``%autoreload`` may execute what has changed of it alone, and notes the time of its file.
+    """
+    if namespace.get("__spec__") is None:
+        return
+    yield namespace, "__spec__"
+    manager = getattr(interactive_shell(), "magics_manager", None)
+    magics = getattr(manager, "registry", {}).get("AutoreloadMagics")
+    times = getattr(getattr(magics, "_reloader", None), "modules_mtimes", None)
+    if isinstance(times, dict):
+        yield times, str(namespace.get("__name__"))
+
+
+def interactive_shell() -> Any:
+    """Return the shell of IPython that the program runs in; None if it is another program."""
+    shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return shell_of() if shell_of else None
 
 
 def read(filename: str, namespace: Mapping[str, Any] | None) -> str:
@@ -442,8 +513,8 @@ def rebuild(told: Told) -> Definition | None:
 def sources_of(code: types.CodeType, namespace: Mapping[str, Any]) -> Iterator[SourceText]:
     """Yield the texts that may explain ``code``: remembered ones, the file, cells."""
     filename, features = code.co_filename, features_of(code)
+    text = remember_file(filename, namespace, code)
     yield from reversed(texts.get((filename, features), []))
-    text = remember_file(filename, namespace)
     yield from parsed(text, filename, features)
     import linecache
 
@@ -490,7 +561,7 @@ def parsed(text: str, filename: str, features: int = 0) -> Iterator[SourceText]:
 
 
 def read_source(filename: str, namespace: Mapping[str, Any] | None = None) -> SourceText | None:
-    """Return the text of a file as it was when it was first seen, parsed; None if there is none."""
+    """Return the text of a file as it was when it was executed, parsed; None if there is none."""
     text = remember_file(filename, namespace)
     found = latest.get(filename)
     if found is not None and found.text is text:
@@ -546,8 +617,7 @@ def magic_bodies() -> Iterator[str]:
     """
     import ast
 
-    shell_of = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    shell = shell_of() if shell_of else None
+    shell = interactive_shell()
     for _, entry in interactive_entries():
         text = "".join(entry[2])
         if "run_cell_magic(" not in text:

@@ -138,6 +138,7 @@ class Definitions:
         label, known = self.found.label(module_name(namespace), name), set(map(id, made))
         home = vars(sys.modules[self.found.home]) if self.found.home in sys.modules else namespace
         for space in [namespace] if home is namespace else [namespace, home]:
+            self.found.checks.execution(space)
             changes = self.top_of(space).changing(label)
             found += [self.hash_of(each, space) for each in changes if id(each[0]) not in known]
         return hashed(*found) if found[1:] else found[0]

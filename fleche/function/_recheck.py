@@ -16,7 +16,7 @@ from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
 from fleche._util import attempt
-from fleche.digest import attributes_of
+from fleche.digest import attributes_of, marks_of_execution
 from fleche.function._filling import late
 
 __all__ = ["Checks", "Datum", "Late", "Snapshot"]
@@ -239,6 +239,14 @@ class Checks:
     def member(self, cls: type, name: str, value: Any) -> None:
         """Expect a class to have the very same object as a member."""
         self._names.setdefault(id(cls), (vars(cls), {}))[1][name] = value
+
+    def execution(self, namespace: Mapping[str, Any]) -> None:
+        """Expect a module not to be executed again."""
+        for space, name in marks_of_execution(namespace):
+            if name in space:
+                self.name(space, name, space[name])
+            else:
+                self.absent(space, name)
 
     def absent(self, namespace: Mapping[str, Any], name: str) -> None:
         """Expect a name not to be there."""

@@ -213,6 +213,7 @@ class Resolver:
         entry, called = sys.modules.get(self.home), CalledSettings(packages)
         for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
             module = module_name(space)
+            self.found.checks.execution(space)
             for package, token, text, places in settings_in(space, called):
                 label = self.found.label(module, f"{SETTINGS_OF}{package}")
                 self.found.put(label, "state", token, text)

@@ -60,7 +60,7 @@ class Top(NamedTuple):
 
 
 known: dict[str, tuple[Any, Top]] = {}
-"""By the file, with what has loaded it: a module that is loaded anew has another text."""
+"""By the file, with what has loaded it, or with the text: one that is executed anew has another."""
 
 
 def tops_run(namespaces: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -95,10 +95,13 @@ def modules_run_with(namespace: Mapping[str, Any]) -> set[str]:
 def top_of(namespace: Mapping[str, Any]) -> Top:
     """Return what the text of a module says of its top."""
     file, spec = namespace.get("__file__"), namespace.get("__spec__")
+    is_text = isinstance(file, str) and not file.endswith((".so", ".pyd"))
+    if spec is None and is_text:
+        spec = remember_file(str(file))  # a script
     found = known.get(str(file))
     if found is None or found[0] is not spec:
-        is_text = isinstance(file, str) and not file.endswith((".so", ".pyd"))
-        found = known[str(file)] = spec, read_top(text_of(str(file)) if is_text else "")
+        text = spec if isinstance(spec, str) else text_of(str(file)) if is_text else ""
+        found = known[str(file)] = spec, read_top(text)
     if namespace.get("__name__") not in ("__main__", "__mp_main__"):
         return found[1]
     typed = read_top("\n".join(source.text for source in interactive_sources()))
