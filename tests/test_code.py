@@ -402,6 +402,41 @@ class TestImportsByName:
         assert project.counts(files, edit, edit + " - 2")
         assert not project.counts(files, edit, edit + "  # as ever")
 
+    @pytest.mark.parametrize("edited", ["part", "parts/a", "deep"])
+    @pytest.mark.parametrize("source", RUN.values(), ids=RUN)
+    def test_they_are_run_anew_at_each_call(
+        self, project: Project, source: str, edited: str
+    ) -> None:
+        """So an edit counts at the next one; but what they import is loaded once in a process."""
+        head = "import importlib.util, os, deep\nfrom pathlib import Path\n"
+        head += "from runpy import run_path\nHERE = os.path.dirname(__file__)\n"
+        part = "import deep\nL = 1"
+        files = {"entry": head + source, "deep": "K = 5", "part": part, "parts/a": part}
+        module = project.load(files)
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure().digest
+        path = Path(module.__file__).parent / f"{edited}.py"
+        path.write_text(f"{files[edited]}  # as ever")
+        assert tracker.closure().digest == before
+        path.write_text(f"{files[edited]} - 2")
+        after = tracker.closure().digest
+        anew = {"parts/a" if "'a.py'" in source else "part"}
+        anew |= {"deep"} if "subprocess" in source else set()
+        assert (after != before) == (edited in anew)
+
+    @pytest.mark.parametrize("source", BY_NAME.values(), ids=BY_NAME)
+    def test_they_are_loaded_once(self, project: Project, source: str) -> None:
+        """An edit of one that is loaded counts when it is loaded anew, unless it is run."""
+        module = project.load({"entry": f"{IMPORT}import models.a\n{source}", **MODELS})
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure().digest
+        loaded = sys.modules["models.a"]
+        Path(loaded.__file__ or "").write_text(MODELS["models/a"].replace("x + K", "x + K * 35"))
+        assert (tracker.closure().digest != before) == ("runpy" in source)
+        assert (CodeTracker(module.f, "entry").closure().digest != before) == ("runpy" in source)
+        importlib.reload(loaded)
+        assert tracker.closure().digest != before
+
     @pytest.mark.parametrize(
         "loads",
         [

@@ -4,7 +4,8 @@ Which ones these may be is told from texts: those of the code, of its variables 
 arguments that name a module, and the beginnings of names; also those that name a file of Python, as
 ``runpy.run_path`` and ``subprocess.run`` are told it. Such modules are not imported for that, since
 a text may name a program by chance. They count by the syntax of their files, together with the
-user's own modules that these import.
+user's own modules that these import. What a body runs, it reads at each call, and so it is looked
+at again then; a module that is loaded stays what it was.
 """
 
 from __future__ import annotations
@@ -23,9 +24,16 @@ from typing import Any
 from fleche._util import attempt
 from fleche.digest import full_name
 from fleche.function._facts import Facts, Import
-from fleche.function._names import IMPORTERS
+from fleche.function._names import IMPORTERS, RUNNERS
 from fleche.function._own import directory_of, is_own, is_own_object
-from fleche.function._whole import Source, digest_of_file, keep_sources, source_of
+from fleche.function._recheck import Datum
+from fleche.function._whole import (
+    Source,
+    digest_of_file,
+    keep_sources,
+    source_of,
+    source_of_loaded,
+)
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from", "texts_in"]
 
@@ -52,12 +60,16 @@ class ImportsByName:
         self._texts: set[str] = set()
         self._files: dict[str, str] = {}
         self._started = False
+        self._runs = False
+        self._anew: list[str] = []
 
     def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
         """Note what a function imports so, and the texts in it."""
         self._texts.update(facts.texts)
         self._files |= files_named(facts.texts, directory_of(namespace))
         self._started |= any(each.module == STARTING for each in facts.imports)
+        called = {*facts.attributes, *(each.name for each in facts.imports)}
+        self._runs |= not called.union(*facts.loads).isdisjoint(RUNNERS)
         for root, *_ in facts.loads:
             value = namespace.get(root)
             if issubclass(type(value), (FunctionType, type)):
@@ -79,7 +91,33 @@ class ImportsByName:
         told = set(texts_in(values))
         files = {**self._files, **files_named(told, "")}
         names = self.names | modules_named(self._texts | told) if self.is_used else set()
-        return parts_of_modules(names, files)
+        runs = self._runs or self._started
+        found, anew = parts_of_modules(names, files, runs=runs, apart=self._started)
+        self._anew = sorted(anew) if runs else []
+        return found
+
+    def data(self) -> list[Datum]:
+        """Return what to look at again at each call: the files that it would run then.
+
+        What a body itself does to them is no change of the data of a module.
+        """
+        files = self._anew
+        if not files:
+            return []
+        return [Datum("files that are run", files, said_by(files), said_by, settles=always)]
+
+
+def said_by(files: list[str]) -> str:
+    """Return what stands for what some files say."""
+    return " ".join(map(part_of_file, files))
+
+
+def part_of_file(file: str) -> str:
+    return source_of(file).syntax if file.endswith(".py") else digest_of_file(file)
+
+
+def always(_value: object, _token: str) -> bool:
+    return True
 
 
 def modules_in(texts: Iterable[str]) -> list[Import]:
@@ -199,9 +237,23 @@ def file_of(spec: ModuleSpec) -> str:
     return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
 
 
-def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str, str]:
-    """Return by name what modules and files count by, and the own modules that they import."""
+def parts_of_modules(
+    names: Iterable[str], files: Mapping[str, str], *, runs: bool, apart: bool
+) -> tuple[dict[str, str], set[str]]:
+    """Return what modules and files count by, and the own modules that they import.
+
+    Args:
+        names: of the modules.
+        files: paths by their names.
+        runs: the modules may be run, and not only imported.
+        apart: another process may import what they import.
+
+    Returns:
+        The parts by name, and the files that count as they are now.
+    """
     pending, found, asked = sorted(names), dict[str, str](), set[str]()
+    anew = {*files.values()}
+    targets = set(pending) if runs else set()
     for name, file in sorted(files.items()):
         source = source_of(file)
         found[name] = source.syntax
@@ -215,8 +267,13 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
         file, found[name] = file_of(spec), ""
         parent = name.rpartition(".")[0]
         pending.append(parent)
+        is_loaded = name in sys.modules
+        is_anew = apart or name in targets or not is_loaded
+        if is_anew and os.path.isfile(file):
+            anew.add(file)
         if file.endswith(".py"):
-            source = source_of(file)
+            known = source_of_loaded(file, spec if is_loaded else None)
+            source = source_of(file) if is_anew else known
             found[name] = source.syntax
             is_package = os.path.basename(file) == "__init__.py"
             pending += named_by(source, name if is_package else parent)
@@ -224,7 +281,7 @@ def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str
             found[name] = digest_of_file(file)
     keep_sources()
     # a text may name a directory, which is a package to Python
-    return {name: part for name, part in found.items() if part}
+    return {name: part for name, part in found.items() if part}, anew
 
 
 def named_by(source: Source, package: str) -> set[str]:

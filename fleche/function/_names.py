@@ -28,6 +28,7 @@ from fleche.function._trees import (
 )
 
 __all__ = [
+    "FINDERS",
     "IMPORTERS",
     "MUTATORS",
     "RUNNERS",
@@ -69,11 +70,11 @@ SETTERS = {"__setattr__": 2, "__delattr__": 1}
 NAMED_ACCESS = ("getattr", "hasattr", "setattr", "delattr")
 LISTERS = ("dir", "getmembers", "getmembers_static")
 IMPORTERS = ("__import__", "import_module")
-RUNNERS = (
-    *("run_path", "run_module", "spec_from_file_location", "SourceFileLoader", "load_source"),
-    *("locate", "resolve_name"),
-)
-"""Functions of the standard library that run a file, or find a module, by a name that they get."""
+RUNNERS = ("run_path", "run_module", "spec_from_file_location", "SourceFileLoader", "load_source")
+"""Functions of the standard library that run a file or a module by a name that they get."""
+
+FINDERS = ("locate", "resolve_name")
+"""Functions of the standard library that find a module by a name that they get."""
 
 UNSEEN = ("eval", "exec", "globals", "vars", "locals", *IMPORTERS)
 EVALUATORS = ("eval", "exec", "compile")
@@ -401,7 +402,7 @@ class Reader:
         self.note_readers_of_globals(word.value for word in item.keywords if not word.arg)
         if getattr(function, "id", "") == "globals":
             self.facts.uses_any_global |= id(item) not in self.told
-        if name in RUNNERS:
+        if name in RUNNERS or name in FINDERS:
             self.facts.imports_by_name.add((0, ""))
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True

@@ -199,6 +199,11 @@ class Resolver:
         """Let count what shows when all else is known: modules imported by name, and settings."""
         for name, part in self.by_name.parts(self.variables.looked_at).items():
             self.found.put(f"{name}:*", "package", part)
+            if isinstance(module := sys.modules.get(name), ModuleType):
+                self.found.checks.execution(vars(module))
+            else:
+                self.found.checks.absent(sys.modules, name)
+        self.found.checks.data += self.by_name.data()
         self.note_settings()
 
     def note_settings(self) -> None:

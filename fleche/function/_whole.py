@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from blake3 import blake3
 from fleche._util import renewed_after_fork, user_cache_directory
 from fleche.digest import blocks_of, dump_syntax, is_type_checking
 from fleche.function._facts import Facts
-from fleche.function._names import IMPORTERS, RUNNERS, facts_of_body
+from fleche.function._names import FINDERS, IMPORTERS, RUNNERS, facts_of_body
 
 __all__ = [
     "Source",
@@ -32,6 +33,7 @@ __all__ = [
     "digest_of_package",
     "keep_sources",
     "source_of",
+    "source_of_loaded",
     "write_json",
 ]
 
@@ -63,6 +65,9 @@ MANY_FRESH = 20
 lock = renewed_after_fork(threading.RLock())
 known: dict[Stamp, str] = {}
 sources: dict[Stamp, Source] = {}
+loaded: dict[str, tuple[ModuleSpec | None, Source]] = {}
+"""By the path, with what the module was loaded by when it was looked at."""
+
 recalled: set[str] = set()
 fresh: Counter[str] = Counter()
 
@@ -72,11 +77,11 @@ def stamp_of(path: str) -> Stamp:
     return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def remember(memory: dict[Stamp, Any], stamp: Stamp, found: Any) -> None:
+def remember(memory: dict[Any, Any], place: Any, found: Any) -> None:
     with lock:
         if len(memory) >= MANY:
             memory.clear()
-        memory[stamp] = found
+        memory[place] = found
 
 
 def digest_of_file(path: str) -> str:
@@ -129,6 +134,20 @@ def source_of(path: str) -> Source:
     return found
 
 
+def source_of_loaded(path: str, spec: ModuleSpec | None) -> Source:
+    """Return what a source file said when a module was loaded from it.
+
+    Args:
+        path: the file.
+        spec: that of the module, which is another each time that it is loaded; None if it is not.
+    """
+    found = loaded.get(path)
+    if spec is None or found is None or (found[0] is not spec and found[0] is not None):
+        found = None, source_of(path)
+    remember(loaded, path, (spec, found[1]))
+    return found[1]
+
+
 def parsed(text: bytes) -> Source:
     import ast
     import warnings
@@ -138,7 +157,7 @@ def parsed(text: bytes) -> Source:
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
         facts = Facts()
-        if any(name.encode() in text for name in (*IMPORTERS, *RUNNERS)):
+        if any(name.encode() in text for name in (*FINDERS, *IMPORTERS, *RUNNERS)):
             facts = facts_of_body(tree.body)
         beginnings = tuple(sorted(facts.imports_by_name))
         return Source(
