@@ -725,7 +725,8 @@ class Resolver:
         name = module_name(vars(module))
         if not is_own_namespace(vars(module)):
             return f"module {name}"
-        while self.modules.get(name, module) is not module:  # another one of this name
+        file = vars(module).get("__file__")
+        while vars(self.modules.get(name, module)).get("__file__") != file:  # another of this name
             name += "#"
         if name not in self.modules:
             if file := extension_file(module):

@@ -161,7 +161,7 @@ class Variables:
         self.walked: set[str] = set()
         self.asked: set[tuple[str, str]] = set()
         self.counted: set[str] = set()
-        self.homonyms: dict[str, dict[int, int]] = {}
+        self.homonyms: dict[str, dict[str, int]] = {}
         self.defined: list[tuple[Mapping[str, Any] | None, str]] = []
         self.filled: dict[type, dict[str, bool]] = {}
         self.hooks: set[int] = set()
@@ -181,7 +181,7 @@ class Variables:
         """Let what a name stands for count."""
         if namespace is not None:  # there may be several modules of one name
             numbers = self.homonyms.setdefault(label, {})
-            number = numbers.setdefault(id(namespace), len(numbers) + 1)
+            number = numbers.setdefault(str(namespace.get("__file__")), len(numbers) + 1)
             label = f"{label}#{number}" if number > 1 else label
         if label in self.seen:
             return
