@@ -6,8 +6,10 @@ import functools
 import importlib
 import inspect
 import operator
+import os
 import pickle
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -390,16 +392,20 @@ other = fleche(counted(plain))
 '''
 
 
+def imported(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    name = f"module_{directory.name}"
+    (directory / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(directory)
+    yield importlib.import_module(name)
+    del sys.modules[name]
+
+
 class TestInModules:
     """What a decorator has made of a function counts by both."""
 
     @pytest.fixture
     def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-        name = f"module_{tmp_path.name}"
-        (tmp_path / f"{name}.py").write_text(MODULE)
-        monkeypatch.syspath_prepend(tmp_path)
-        yield importlib.import_module(name)
-        del sys.modules[name]
+        yield from imported(MODULE, tmp_path, monkeypatch)
 
     @pytest.mark.parametrize(
         "name", ["locked", "below", "Model.static", pytest.param("Model.method", id="method")]
@@ -431,3 +437,142 @@ class TestInModules:
             spec = getattr(module, name).spec
             copy = pickle.loads(cloudpickle.dumps(spec))
             assert copy.identify({"x": 1}).key == spec.identify({"x": 1}).key
+
+
+RELOADED = """
+import functools
+from fleche import fleche
+
+K = len("a")
+
+
+def h(x):
+    return x + 1
+
+
+def twice(function):
+    @functools.wraps(function)
+    def wrapper(x):
+        return 2 * function(x)
+    return wrapper
+
+
+@fleche
+def f(x):
+    return h(x)
+
+
+@fleche
+@twice
+def below(x):
+    return x
+
+
+@fleche
+@functools.lru_cache
+def kept(x):
+    return x
+
+
+@fleche(ignore="seen")
+def fewer(x, seen=0):
+    return x
+
+
+@fleche
+def above(x):
+    return (f(x), below(x), kept(x), fewer(x))
+
+
+@fleche
+def alone(x):
+    return x + 5
+
+
+class A:
+    @fleche
+    def method(self, x):
+        return x
+
+    @classmethod
+    @fleche
+    def by_class(cls, x):
+        return x
+
+    @staticmethod
+    @fleche
+    def static(x):
+        return x
+
+
+a = A()
+"""
+
+EDITS = {
+    "helper": ("x + 1", "x + 2"),
+    "body": ("return h(x)", "return 10 * h(x)"),
+    "options": (
+        "@fleche\ndef f(x):\n    return h(x)",
+        "@fleche(version=2)\ndef f(x):\n    return 7",
+    ),
+    "parameters": ("def f(x):\n    return h(x)", "def f(x, y=5):\n    return h(x) * y"),
+    "another parameter": ("seen=0):\n    return x", "seen=0, y=5):\n    return x * y"),
+    "ignored": (
+        'ignore="seen")\ndef fewer(x, seen=0):\n    return x',
+        'ignore="y")\ndef fewer(x, y=0):\n    return x * 2',
+    ),
+    "decorator below": ("def below(x):\n    return x", "def below(x):\n    return x * 5"),
+    "that one": ("2 * function(x)", "3 * function(x)"),
+    "one of C below": ("def kept(x):\n    return x", "def kept(x):\n    return x * 5"),
+    "decorator gone": ("@fleche\ndef alone(x):\n    return x", "def alone(x):\n    return 2 * x"),
+    "method": ("method(self, x):\n        return x", "method(self, x):\n        return x * 5"),
+    "method of class": (
+        "by_class(cls, x):\n        return x",
+        "by_class(cls, x):\n        return -x",
+    ),
+    "static method": ("static(x):\n        return x", "static(x):\n        return x * 5"),
+}
+"""Edits of a module, of which each changes what one of its functions returns."""
+
+UNDECORATED = "fleche = lambda *function, **_: function[0] if function else fleche #"
+
+FOUND = ("f", "below", "kept", "fewer", "above", "alone", "a.method", "a.by_class", "a.static")
+
+
+class TestReloaded:
+    """`%autoreload` puts what is new into the functions that are there, decorated or not."""
+
+    @pytest.fixture
+    def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        yield from imported(RELOADED, tmp_path, monkeypatch)
+
+    @pytest.mark.parametrize("edit", EDITS)
+    @pytest.mark.parametrize("way", ["function by function", "the whole module", "old"])
+    def test_what_was_imported_before(self, module: Any, edit: str, way: str) -> None:
+        from IPython.extensions.autoreload import ModuleReloader
+
+        found = [operator.attrgetter(name)(module) for name in FOUND]
+        before = [function(3) for function in found]
+        names = [repr(function) for function in found[:5]]
+        reloader = ModuleReloader()
+        if way == "old" and hasattr(reloader, "deduper_reloader"):
+            reloader.deduper_reloader.enabled = False
+        for count, (old, new) in enumerate([EDITS[edit], ("return x + ", "return 100 * x + ")], 1):
+            path = Path(module.__file__)
+            text = path.read_text()
+            assert old in text or count == 2
+            text = text.replace(old, new)
+            if way == "the whole module":
+                text = text.replace('len("a', 'len("aa')
+            path.write_text(text)
+            os.utime(path, (time.time() + count, time.time() + count))
+            reloader.check(check_all=True)
+            scope: dict[str, Any] = {}
+            exec(text.replace("from fleche import", UNDECORATED), scope)
+            expected = [eval(name, scope)(3) for name in FOUND]
+            assert expected != before or count == 2
+            for _ in range(2):
+                assert [function(3) for function in found] == expected
+                assert [operator.attrgetter(name)(module)(3) for name in FOUND] == expected
+        assert [function.contains(3) for function in found] == [True] * len(FOUND)
+        assert edit == "options" or [repr(function) for function in found[:5]] == names

@@ -41,6 +41,10 @@ _OF_FUNCTIONS = (*_LIKE_A_COROUTINE, "__globals__", "__closure__")
 _OURS = ("spec", "_is_coroutine", "_is_coroutine_marker", *_LIKE_A_COROUTINE)
 """Attributes of which a wrapper has a use of its own."""
 
+_RELOADED = (*_LIKE_A_COROUTINE, "__dict__")
+_RELOADERS = ("IPython.extensions.autoreload", "marimo._runtime.reload.autoreload")
+"""Modules that put the parts of a new function into the old one, if both are functions."""
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R_co = TypeVar("R_co", covariant=True)
@@ -329,7 +333,7 @@ class Wrapper(CachedFunction[P, R_co]):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
-        """The class; to :mod:`inspect` and what builds on it a function is a function."""
+        """The class; to :mod:`inspect`, what builds on it and ``%autoreload``, a function."""
         return _class_for_tools(self, Wrapper, FunctionType)
 
     def __getattr__(self, name: str) -> Any:
@@ -341,6 +345,21 @@ class Wrapper(CachedFunction[P, R_co]):
                 return signature_of(self.__wrapped__)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Take over the parts of another function, which ``%autoreload`` sets one at a time."""
+        if name not in _RELOADED:
+            super().__setattr__(name, value)
+            return
+        spec = value.get("spec") if name == "__dict__" else None
+        if isinstance(spec, FunctionSpec):
+            spec = spec.called(self.__module__, self.__qualname__)
+        elif isinstance(self.__wrapped__, FunctionType):
+            setattr(self.__wrapped__, name, value)
+            spec = self.spec.inspected_anew()
+        else:  # what is reloaded may be below another decorator
+            raise AttributeError(f"{name!r} of {self!r} cannot be set")
+        vars(self).update(vars(Wrapper(spec)))  # all at once: other threads may be calling
+
     def _look_like_a_coroutine_function(self) -> None:
         import asyncio
         import inspect
@@ -349,7 +368,7 @@ class Wrapper(CachedFunction[P, R_co]):
             inspect.markcoroutinefunction(self)
         else:  # what inspect and asyncio look at
             for name in _LIKE_A_COROUTINE:
-                setattr(self, name, getattr(self.spec.function, name, None))
+                vars(self)[name] = getattr(self.spec.function, name, None)
             self._is_coroutine = getattr(asyncio.coroutines, "_is_coroutine", None)
 
     # Type checkers look through a classmethod or staticmethod below the decorator; when it runs,
@@ -436,12 +455,15 @@ class BoundMethod(CachedFunction[P, R_co]):
 
 
 def _class_for_tools(wrapper: CachedFunction[..., Any], own: type, plain: type) -> type:
-    """Return ``plain`` to the functions of :mod:`inspect`, and ``own`` to all others.
+    """Return ``plain`` to :mod:`inspect` and to what reloads modules, and ``own`` to all others.
 
     Those accept nothing but what Python calls a function. Others, cloudpickle among them, take what
     claims to be a function apart, and would make another one of it.
     """
-    if sys._getframe(2).f_globals.get("__name__") != "inspect":  # noqa: SLF001 (public in all but name)
+    asking = sys._getframe(2).f_globals.get("__name__")  # noqa: SLF001 (public in all but name)
+    if asking in _RELOADERS:
+        return plain
+    if asking != "inspect":
         return own
     inner = vars(wrapper).get("__wrapped__")
     return plain if type(getattr(inner, "__func__", inner)) is FunctionType else own

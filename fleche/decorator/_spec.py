@@ -28,6 +28,7 @@ from fleche.function import (
     FunctionInfo,
     changes_between,
     digest_of_parts,
+    inspect_function,
     own_code,
     pack_knowledge,
     save_texts,
@@ -211,6 +212,30 @@ class FunctionSpec:
         self._kept: Digest | None = None  # the code whose sources were kept last
         self._keys: CallKeys | None = None  # made at the first call
         self.takes_simple = not (self.gathering or info.unordered or info.content or info.secret)
+
+    def called(self, module: str, name: str) -> FunctionSpec:
+        """Return the same under a name of which the function was defined anew."""
+        for attribute, value in (("__module__", module), ("__qualname__", name)):
+            with suppress(AttributeError):  # of a callable that takes none
+                setattr(self.function, attribute, value)
+        info = msgspec.structs.replace(self.info, module=module, name=name)
+        return FunctionSpec(info, self.options)
+
+    def inspected_anew(self) -> FunctionSpec:
+        """Return the same for a function whose parts have changed.
+
+        Raises:
+            AttributeError: an option names what is no parameter any more.
+        """
+        known = self.info
+        try:
+            info = inspect_function(known.function, ignore=known.ignored, require=known.required)
+        except (TypeError, ValueError) as error:
+            raise AttributeError(str(error)) from error
+        fixed = msgspec.structs.replace(
+            info, module=known.module, name=known.name, added=known.added, renamed=known.renamed
+        )
+        return FunctionSpec(fixed, self.options)
 
     def _bind(self, /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return self.info.bind(args, kwargs)

@@ -197,6 +197,8 @@ class Variables:
             return
         self.add_code(label, value, namespace, name)
         if isinstance(value, Transparent):
+            if "spec" in vars(value):  # another one, after a reload
+                self.found.checks.name(vars(value), "spec", value.spec)  # type: ignore[attr-defined]
             self.attributes_of_decorated(label, value)
         if namespace is not None and (function := function_of(value)) is not None:
             self.add_making(label, function, namespace, name)
