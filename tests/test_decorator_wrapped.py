@@ -479,9 +479,14 @@ def fewer(x, seen=0):
     return x
 
 
+@twice
+def helper(x):
+    return x
+
+
 @fleche
 def above(x):
-    return (f(x), below(x), kept(x), fewer(x))
+    return (f(x), below(x), kept(x), fewer(x), helper(x))
 
 
 @fleche
@@ -521,6 +526,7 @@ EDITS = {
         'ignore="seen")\ndef fewer(x, seen=0):\n    return x',
         'ignore="y")\ndef fewer(x, y=0):\n    return x * 2',
     ),
+    "decorated helper": ("def helper(x):\n    return x", "def helper(x):\n    return x * 5"),
     "decorator below": ("def below(x):\n    return x", "def below(x):\n    return x * 5"),
     "that one": ("2 * function(x)", "3 * function(x)"),
     "one of C below": ("def kept(x):\n    return x", "def kept(x):\n    return x * 5"),
@@ -557,10 +563,15 @@ class TestReloaded:
         reloader = ModuleReloader()
         if way == "old" and hasattr(reloader, "deduper_reloader"):
             reloader.deduper_reloader.enabled = False
-        for count, (old, new) in enumerate([EDITS[edit], ("return x + ", "return 100 * x + ")], 1):
+        edits = (
+            EDITS[edit],
+            ("return x + ", "return 100 * x + "),
+            ("helper(x):\n    return", "helper(x):\n    return -"),
+        )
+        for count, (old, new) in enumerate(edits, 1):
             path = Path(module.__file__)
             text = path.read_text()
-            assert old in text or count == 2
+            assert count > 1 or old in text
             text = text.replace(old, new)
             if way == "the whole module":
                 text = text.replace('len("a', 'len("aa')
@@ -570,7 +581,7 @@ class TestReloaded:
             scope: dict[str, Any] = {}
             exec(text.replace("from fleche import", UNDECORATED), scope)
             expected = [eval(name, scope)(3) for name in FOUND]
-            assert expected != before or count == 2
+            assert expected != before or count > 1
             for _ in range(2):
                 assert [function(3) for function in found] == expected
                 assert [operator.attrgetter(name)(module)(3) for name in FOUND] == expected

@@ -1,7 +1,7 @@
 """The look at each call: whether what a function depends on is still what it was.
 
 Names are compared by identity, a namespace at a time and in C, some 0.1 us a name. Of functions
-count the code object, the defaults, the cells and the attributes, of classes the bases, the number
+count the code object, the defaults, the cells and the attributes, of classes the bases, the names
 of their members and those members that are used. Data that can change in place is digested again,
 and so is what a method or a partial is bound to.
 """
@@ -277,7 +277,8 @@ class Checks:
         self.missing = [(space.keys(), frozenset(names)) for space, names in self._absent.values()]
         functions = [function for function, _ in self._functions.values()]
         self.parts = [
-            (each, each.__code__, each.__defaults__, each.__kwdefaults__) for each in functions
+            (each, each.__code__, each.__defaults__, each.__kwdefaults__, each.__closure__)
+            for each in functions
         ]
         spaces = [(function.__dict__, written) for function, written in self._functions.values()]
         self.whole = tuple(space for space, written in spaces if not written)
@@ -319,11 +320,12 @@ class Checks:
             for keys, names in self.missing:
                 if not keys.isdisjoint(names):
                     return False
-            for function, code, defaults, keywords in self.parts:
+            for function, code, defaults, keywords, closure in self.parts:
                 if (
                     function.__code__ is not code
                     or function.__defaults__ is not defaults
                     or function.__kwdefaults__ is not keywords
+                    or function.__closure__ is not closure  # `%autoreload` writes there, too
                 ):
                     return False
             if tuple(map(len, self.whole)) != self.sizes:
