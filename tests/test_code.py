@@ -3290,6 +3290,10 @@ LIVE: dict[str, Callable[[Any], Any]] = {
     "an attribute of a class": lambda m: setattr(m.A, "k", 2),
     "a method": lambda m: setattr(m.A, "h", lambda self: 5),
     "an override that is new": lambda m: setattr(m.A, "late", lambda self: 5),
+    "an override in place of something else": lambda m: (
+        setattr(m.A, "late", lambda self: 5),
+        delattr(m.A, "spare"),
+    ),
     "a base class": lambda m: setattr(m.A, "__bases__", (m.C,)),
     "a builtin that is shadowed": lambda m: setattr(m, "len", lambda x: 5),
     "a name that did not exist": lambda m: setattr(m, "later", lambda: 5),
@@ -3381,6 +3385,7 @@ LIVE_SOURCE = """
 
     class A(B):
         k = 1
+        spare = 1
         get = of_class.get
 
         @functools.singledispatchmethod

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import starmap
-from operator import attrgetter, is_, itemgetter
+from operator import attrgetter, eq, is_, itemgetter
 from types import CellType, FunctionType
 from typing import Any, NamedTuple
 
@@ -253,7 +253,7 @@ class Checks:
         self._absent.setdefault(id(namespace), (namespace, set()))[1].add(name)
 
     def cls(self, cls: type) -> None:
-        """Expect a class to have the same bases, and as many members."""
+        """Expect a class to have the same bases, and members of the same names."""
         self._classes[id(cls)] = cls
 
     def mapping(self, mapping: Mapping[Any, Any]) -> None:
@@ -303,8 +303,8 @@ class Checks:
         self.empty = tuple(cell for cell in cells if not is_filled(cell))
         classes = tuple(self._classes.values())
         self.classes = classes
-        self.members = (*map(vars, classes), *mappings)
-        self.counts = tuple(map(len, self.members))
+        self.members = tuple(space.keys() for space in (*map(vars, classes), *mappings))
+        self.member_names = tuple(map(frozenset, self.members))
         self.bases = tuple(map(BASES, classes))
         self.common = Common(self.data)
         looked_at = self.attributes, cells, self.members, self.data, self.late, self.unwritten
@@ -343,7 +343,7 @@ class Checks:
             return False
         if any(map(is_filled, self.empty)):
             return False
-        if tuple(map(len, self.members)) != self.counts:
+        if not all(map(eq, self.members, self.member_names)):
             return False
         if not all(map(is_, map(BASES, self.classes), self.bases)):
             return False
