@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -3427,6 +3428,18 @@ LIVE_SOURCE = """
 """
 
 
+IMPORTS = {
+    "from": "from lib import h",
+    "import": "import lib\n    h = lib.h",
+    "as": "import lib as m\n    h = m.h",
+    "from below": "from pack.below import h",
+    "import below": "import pack.below\n    h = pack.below.h",
+    "module from": "from pack import below\n    h = below.h",
+    "perhaps": "try: from lib import h\n    except ImportError: h = abs",
+}
+"""How a body imports."""
+
+
 ENTRIES: dict[str, Callable[[Any], Any]] = {
     "an object": lambda m: m.a,
     "a method": lambda m: m.a.get,
@@ -3469,6 +3482,75 @@ class TestAtEachCall:
         assert tracker.closure() is before
         change(module)
         assert tracker.closure().digest != before.digest
+
+    @pytest.mark.parametrize("inside", ["f", "helper"])
+    @pytest.mark.parametrize("how", ["edit", "other path", "other module"])
+    @pytest.mark.parametrize("statement", IMPORTS.values(), ids=IMPORTS)
+    def test_what_a_body_imports(
+        self, project: Project, statement: str, how: str, inside: str
+    ) -> None:
+        """It is what an import finds now, although the body of a hit imports nothing."""
+        source = f"def helper(x):\n    {statement}\n    return h(x)\n"
+        source = source.replace("helper", inside) + "def f(x): return helper(x)" * (inside != "f")
+        files = {"entry": source, "lib": "def h(x): return 1", "pack/__init__": ""}
+        files["pack/below"] = files["lib"]
+        module = project.load(files)
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure()
+        assert module.f(-7) == 1
+        assert tracker.closure() is before
+        place = Path(module.__file__).parent
+        if how != "other module":
+            place = place / ("." if how == "edit" else "other")
+            (place / "pack").mkdir(parents=True, exist_ok=True)
+            (place / "pack/__init__.py").touch()
+            for name in ("lib.py", "pack/below.py"):
+                (place / name).write_text("def h(x): return 25")
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("lib", "pack")]:
+            del sys.modules[name]
+            if how == "other module":
+                sys.modules[name] = other = types.ModuleType(name)
+                exec("def h(x): return 5", vars(other))
+        if how == "other module" and "pack" in statement:
+            sys.modules["pack"].below = sys.modules["pack.below"]
+        if how == "other path":
+            sys.path.insert(0, str(place))
+        importlib.invalidate_caches()
+        after = tracker.closure()
+        assert module.f(-7) != 1
+        assert after.digest != before.digest
+        assert tracker.closure().digest == after.digest
+
+    @pytest.mark.parametrize("begins", ["absent", "broken", "blocked"])
+    def test_a_module_that_comes_later(self, project: Project, begins: str) -> None:
+        """What a body does without a module is another thing than what it does with it."""
+        source = """
+            def f(x):
+                try:
+                    from lib import h
+                except Exception:
+                    return 0
+                return h(x)
+        """
+        module = project.load({"entry": source} | ({"lib": "1 / 0"} if begins == "broken" else {}))
+        project.names.add("lib")
+        if begins == "blocked":
+            sys.modules["lib"] = None  # type: ignore[assignment]
+        tracker = CodeTracker(module.f, "entry")
+        before = tracker.closure()
+        assert module.f(3) == 0
+        assert tracker.closure() is before
+        (Path(module.__file__).parent / "lib.py").write_text("def h(x): return 25")
+        if begins == "blocked":
+            del sys.modules["lib"]
+        importlib.invalidate_caches()
+        after = tracker.closure()
+        assert module.f(3) == 25
+        assert after.digest != before.digest
+        assert tracker.closure() is after
+        sys.modules["lib"] = None  # type: ignore[assignment]
+        assert module.f(3) == 0
+        assert tracker.closure().digest == before.digest or begins == "broken"
 
     @pytest.mark.parametrize("make", ENTRIES.values(), ids=ENTRIES)
     def test_what_the_function_itself_is_bound_to(

@@ -35,7 +35,7 @@ from fleche.function._whole import (
     source_of_loaded,
 )
 
-__all__ = ["ImportsByName", "absolute", "modules_in", "take_from", "texts_in"]
+__all__ = ["ImportsByName", "absolute", "file_state", "modules_in", "take_from", "texts_in"]
 
 IMPORTING = (import_module, __import__)
 STARTING = "subprocess"
@@ -235,6 +235,14 @@ def spec_of(name: str) -> ModuleSpec | None:
 
 def file_of(spec: ModuleSpec) -> str:
     return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+
+
+def file_state(name: str) -> str:
+    """Return in which file an own module is, and when that was written."""
+    spec = own_spec(name)
+    file = "" if spec is None else file_of(spec)
+    found = attempt(os.stat, file)
+    return "" if found is None else f"{file} {found.st_mtime_ns} {found.st_size}"
 
 
 def parts_of_modules(

@@ -37,7 +37,13 @@ from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
 from fleche.function._definitions import redefined
 from fleche.function._facts import Import
-from fleche.function._imported import ImportsByName, absolute, take_from, texts_in
+from fleche.function._imported import (
+    ImportsByName,
+    absolute,
+    file_state,
+    take_from,
+    texts_in,
+)
 from fleche.function._kinds import overloads_of
 from fleche.function._lazy import is_lazy, make_real, names_in
 from fleche.function._libraries import extension_of, library_beside
@@ -598,9 +604,10 @@ class Resolver:
             if not base:
                 continue
             if not is_own_module(base):
+                self.expect_modules(base)
                 if is_missing(base):  # what the body does without it is another thing than with it
-                    self.found.checks.absent(sys.modules, base)
                     self.found.put(base, "absent", "absent")
+                    self.found.checks.data.append(Datum(base, base, "True", is_missing_now))
                 else:
                     top = base.partition(".")[0]
                     self.packages.add(top)
@@ -608,8 +615,10 @@ class Resolver:
                     found.setdefault(item.bound, []).append((source, item.name))
                 continue
             module = attempt(import_module, base)
+            self.expect_modules(base)
             if module is None:
                 self.found.put(base, "absent", "import fails")
+                self.found.checks.data.append(Datum(base, base, file_state(base), file_state))
                 continue
             top = base.partition(".")[0]
             if not item.bound:
@@ -623,6 +632,18 @@ class Resolver:
         for name in sorted(known.facts.global_imports):
             self.variables.note_import(namespace, name, found.get(name, []))
         return found
+
+    def expect_modules(self, name: str) -> None:
+        """Expect an import of a module to find what it finds now, the packages above it included.
+
+        A program may take modules out of :data:`sys.modules`, or put others there.
+        """
+        while name:
+            if name in sys.modules:
+                self.found.checks.name(sys.modules, name, sys.modules[name])
+            else:
+                self.found.checks.absent(sys.modules, name)
+            name = name.rpartition(".")[0]
 
     def load_lazily(self, found: list[Imported], chain: Chain) -> None:
         """Follow a chain that begins with a name that imports in the body bind."""
@@ -803,6 +824,11 @@ class Resolver:
             "there is more to follow than is worth it; these packages count as a whole: "
             + ", ".join(sorted(self.found.nodes))
         )
+
+
+def is_missing_now(name: str) -> str:
+    """Return whether a module that was missing still is: its file may have been written."""
+    return str(is_missing(name))
 
 
 def reach(namespace: Mapping[str, Any], chain: Chain) -> Any:
