@@ -16,7 +16,23 @@ from fleche.decorator import FlecheWarning
 from fleche.digest import attributes_of
 from fleche.storage import CallMemory, ValueMemory
 
+CACHED = """
+        import functools, time
+        class Data:
+            def __init__(self):
+                self.k = 1
+            @functools.cached_property
+            def table(self):
+                return [self.k] * 3
+            @functools.cached_property
+            def started(self):
+                return time.time()
+            def get(self, x):
+                return self.started and len(self.table or ())
+        """
+
 FILLED = {
+    "cached properties": CACHED,
     "a flag": """
         class Data:
             def __init__(self):
@@ -291,6 +307,35 @@ def test_what_the_program_sets_counts(load: Load, source: str) -> None:
         setattr(module.data, name, [7])
         keys.add(ask.digest(1))
     assert len(keys) == 1 + len(names)
+
+
+@pytest.mark.parametrize("value", [[700], [], None])
+def test_what_the_program_sets_in_place_of_a_cached_property(load: Load, value: object) -> None:
+    """It counts before and after the property has been asked, by this object or another."""
+    module = load(CACHED)
+    ask = fleche(cache=Cache(ValueMemory(), CallMemory()))(module.ask)
+    before = ask.digest(1)
+    assert ask(1) == 3
+    for data in (module.data, module.Data()):
+        module.data = data
+        data.table = value
+        assert ask.digest(1) != before
+        assert ask(1) == len(value or ())  # type: ignore[arg-type]
+        del data.table
+        assert ask(1) == 3
+    assert ask.digest(1) == before
+
+
+def test_what_a_cached_property_keeps_of_the_clock(load: Load) -> None:
+    """It counts as it is written, whoever has asked for it first."""
+    module = load(CACHED)
+    ask = fleche(cache=Cache(ValueMemory(), CallMemory()))(module.ask)
+    keys = set()
+    for _ in range(2):
+        module.data = module.Data()
+        assert module.data.started
+        keys.add(ask.digest(1))
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize("source", CHANGED.values(), ids=CHANGED.keys())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import cached_property
 from types import FunctionType
 from typing import Any
 
@@ -25,12 +26,14 @@ RECENT = 24 * 3600
 def attributes_by_clock(cls: type) -> frozenset[str]:
     """Return the attributes that own methods of a class set to what a clock returns.
 
-    And the fields of a dataclass that begin so.
+    And the fields of a dataclass that begin so, and what cached properties keep of it.
     """
     fields: dict[str, Any] = getattr(cls, "__dataclass_fields__", {})
     found = {name for name, field in fields.items() if is_clock(field.default_factory)}
     for base in cls.__mro__:
-        for member in vars(base).values():
+        for name, member in vars(base).items():
+            if isinstance(member, cached_property) and is_clock(member.func):
+                found.add(name)
             if isinstance(member, FunctionType) and is_own_namespace(member.__globals__):
                 is_asking = not CLOCK_CALLS.isdisjoint(member.__code__.co_names)
                 found |= code_of(member).facts.by_clock if is_asking else frozenset()

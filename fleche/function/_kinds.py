@@ -124,6 +124,7 @@ class OwnKind(NamedTuple):
         cls: the class.
         base: the first of its bases that is not the user's own.
         left_out: attributes that do not count.
+        cached: attributes that a ``cached_property`` fills.
         by_clock: attributes that methods set to what the clock returns.
         takes_digest: whether it says itself what its objects count by.
     """
@@ -131,6 +132,7 @@ class OwnKind(NamedTuple):
     cls: type
     base: type
     left_out: frozenset[str]
+    cached: frozenset[str]
     by_clock: frozenset[str]
     takes_digest: bool
 
@@ -149,10 +151,9 @@ def own_kind(cls: type, *, is_special: bool) -> OwnKind:
     base = next(b for b in cls.__mro__ if b is object or not is_own_object(b))
     left_out = names_in_methods(cls) if is_special else {"__doc__"}
     members = {name: vars(b)[name] for b in reversed(cls.__mro__) for name in vars(b)}
-    left_out |= {name for name, member in members.items() if isinstance(member, cached_property)}
-    return OwnKind(
-        cls, base, frozenset(left_out), attributes_by_clock(cls), "__digest__" in dir(cls)
-    )
+    cached = frozenset(n for n, member in members.items() if isinstance(member, cached_property))
+    by_clock = attributes_by_clock(cls)
+    return OwnKind(cls, base, frozenset(left_out), cached, by_clock, "__digest__" in dir(cls))
 
 
 def full_name(cls: type) -> str:

@@ -409,7 +409,7 @@ class Values:
         return "" if isinstance(reduced, str) else inside.token(undocumented(reduced[1:3]))
 
     def own_instance(self, value: Any, kind: type) -> str:
-        """Return class and attributes, without what cached properties have left there."""
+        """Return class and attributes, without what methods have filled."""
         self.mutable = True
         cls, own = self.refer(kind), self.own_kind(kind)
         if own.takes_digest:
@@ -421,9 +421,7 @@ class Values:
         except Exception:  # noqa: BLE001 (what an object raises when it is looked into)
             return hashed("object", cls, self.by_type(value, kind))
         attributes = {n: own.seen(n, p) for n, p in sorted(held.items()) if n not in left_out}
-        for name, is_flag in self.fills(kind).items():
-            if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
-                del attributes[name]
+        self.leave_out_filled(value, own, attributes)
         named = [(name, name, part) for name, part in attributes.items()]
         attributes = dict(self.masks.without(value, named))
         if type(space) is dict:
@@ -441,6 +439,15 @@ class Values:
         if not issubclass(kind, (*UNCHANGING, dict)) or issubclass(kind, OrderedDict):
             self.snapshot.is_partial = True
         return hashed("object", cls, content, *told)
+
+    def leave_out_filled(self, value: Any, own: OwnKind, attributes: dict[str, Any]) -> None:
+        """Take those attributes away that methods have filled, or that hold nothing yet."""
+        for name in sorted(own.cached & attributes.keys()):
+            if self.is_filled_by_method(value, name, attributes[name]):
+                del attributes[name]
+        for name, is_flag in self.fills(own.cls).items():
+            if name in attributes and self.is_unfilled(value, name, attributes[name], is_flag):
+                del attributes[name]
 
     def own_kind(self, kind: type) -> OwnKind:
         """Return how objects of a class of the user's own are looked at."""
@@ -474,10 +481,16 @@ class Values:
 
     def is_unfilled(self, obj: Any, name: str, part: Any, is_flag: bool) -> bool:
         """Whether an attribute holds nothing yet, or what a method has put there."""
-        if part is None or (is_flag and part is False) or fillings.holds(obj, name, part):
+        if part is None or (is_flag and part is False):
             return True
         if type(part) in (dict, list, set) and not part:
             self.token(part)  # for the snapshot, which is to see when there is something in it
+            return True
+        return self.is_filled_by_method(obj, name, part)
+
+    def is_filled_by_method(self, obj: Any, name: str, part: Any) -> bool:
+        """Whether an attribute holds what a method has put there while a body ran."""
+        if fillings.holds(obj, name, part):
             return True
         if self.after is not None and (id(obj), name) not in self.after:
             self.filled.append((obj, name, part))
