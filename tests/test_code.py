@@ -318,6 +318,19 @@ BY_NAME = {
         "import pkgutil\ndef f(x): return pkgutil.resolve_name('models.a:run')(1)"
     ),
 }
+DEEP = {
+    "an f-string": "import_module(f'pk.{x}.model')",
+    "a sum": "import_module('pk.' + x + '.model')",
+    "a template": "import_module('pk.{}.model'.format(x))",
+    "an old template": "import_module('pk.%s.model' % x)",
+    "a package beside": "import_module(f'.{x}.model', 'pk')",
+    "a package beside, of a constant": "import_module('.sub.model', 'pk').K",
+    "a package beside, in a variable": "import_module('.sub.model', P)",
+    "a package at the top": "import_module(f'p{x}.sub.model')",
+    "a path": "import_module(f'pk.{x}')",
+    "a package in a variable": "import_module(f'{P}.{x}')",
+    "a module that is run": "run_module(f'pk.{x}.model')",
+}
 RUN = {
     "a file beside": "def f(x): return run_path('part.py')",
     "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
@@ -347,6 +360,26 @@ class TestImportsByName:
         files = {"entry": IMPORT + source, **MODELS}
         assert project.counts(files, edit, edit + "  - 2")
         assert not project.counts(files, edit, edit + "  # as ever")
+
+    @pytest.mark.parametrize("kind", ["packages", "namespaces"])
+    @pytest.mark.parametrize("load", DEEP.values(), ids=DEEP)
+    def test_at_any_depth(self, project: Project, load: str, kind: str) -> None:
+        """So do those in packages below; an end that the code shows leaves others out."""
+        head = "from importlib import import_module\nfrom runpy import run_module\nP = 'pk'\n"
+        files = {"entry": f"{head}def f(x): return {load}", "pk/sub/model": "K = 1"}
+        files |= {"pk/sub/other": "K = 2", "pk/sub/deep/model": "K = 3"}
+        if kind == "packages":
+            files |= dict.fromkeys(["pk/__init__", "pk/sub/__init__", "pk/sub/deep/__init__"], "")
+        assert project.counts(files, "K = 1", "K = 7")
+        if "model" in load and "'pk'" not in load and "P" not in load and "run" not in load:
+            assert not project.counts(files, "K = 2", "K = 7")
+
+    def test_a_package_that_is_linked_into_itself(self, project: Project) -> None:
+        files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}
+        tracker = project.tracker(files)
+        models = Path(sys.modules["entry"].__file__ or "").with_name("models")
+        models.joinpath("again").symlink_to(models)
+        assert {"models.a:*"} == {name for name in nodes(tracker) if name.endswith(".a:*")}
 
     @pytest.mark.parametrize("edit", ["L = 1", "K = 5"])
     @pytest.mark.parametrize("source", RUN.values(), ids=RUN)

@@ -13,10 +13,11 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib import util as importlib_util
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -63,11 +64,10 @@ class ImportsByName:
             if issubclass(type(value), (FunctionType, type)):
                 self._started |= value.__module__ == STARTING
             self._started |= value is not None and value is sys.modules.get(STARTING)
-        for level, beginning in facts.imports_by_name:
+        package = namespace.get("__package__") or ""
+        for level, pattern in facts.imports_by_name:
             self.is_used = True
-            package = absolute(Import(level, "", "", ""), namespace) if level else ""
-            prefix = f"{package}.{beginning}" if package else beginning
-            self.names |= modules_beginning_with(prefix) if prefix else set()
+            self.names |= modules_of(package, level, pattern)
         for root, *tail in facts.loads:  # under another name, which does not show what it imports
             if not tail and root not in IMPORTERS:
                 self.is_used |= any(namespace.get(root) is each for each in IMPORTING)
@@ -135,7 +135,7 @@ def modules_named(texts: Iterable[str]) -> set[str]:
         name = text.partition(":")[0]
         for module in (name, name.rpartition(".")[0]) if _NAME.fullmatch(name) else ():
             if module not in ("", "__main__") and own_spec(module) is not None:
-                found |= {module, *modules_beginning_with(f"{module}.")}
+                found |= {module, *modules_like(f"{module}.")}
                 break
     return found
 
@@ -162,18 +162,51 @@ def files_named(texts: Iterable[str], directory: str) -> dict[str, str]:
     }
 
 
-def modules_beginning_with(prefix: str) -> set[str]:
-    """Return the own modules whose names begin so; with a dot in it, those of that package."""
+def modules_of(package: str, level: int, pattern: str) -> set[str]:
+    """Return the own modules that code in a package may import by a name made at run time."""
+    above = f"{full_name(package, level, '')}." if level else ""
+    return modules_like(above + pattern) if len(above + pattern) > 1 else set()
+
+
+def modules_like(pattern: str) -> set[str]:
+    """Return the own modules, at any depth, whose names a name made at run time may be.
+
+    Args:
+        pattern: what they begin with; where a ``*`` is in it, what follows is what they end with.
+    """
     import pkgutil  # few programs need it
 
-    package, dot, _ = prefix.rpartition(".")
-    if dot:
-        spec = own_spec(package)
-        places = list((spec and spec.submodule_search_locations) or ())
-    else:
-        places = [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
-    names = (f"{package}{dot}{each.name}" for each in pkgutil.iter_modules(places))
-    return {name for name in names if name.startswith(prefix)}
+    beginning, _, ending = pattern.partition("*")
+    shortest = len(beginning) + len(ending)
+    found, seen, pending = set[str](), set[str](), [beginning.rpartition(".")[0]]
+    while pending and len(seen) < MANY:
+        package = pending.pop()
+        places = {os.path.realpath(place): place for place in places_below(package)}
+        new = [place for real, place in places.items() if real not in seen]  # links make circles
+        seen.update(places if package else ())
+        listed = {each.name: each.ispkg for each in pkgutil.iter_modules(new)}
+        inner = dict.fromkeys(namespaces_in(new), True) | listed
+        for short, is_package in inner.items():
+            name = f"{package}.{short}".lstrip(".")
+            if name.startswith(beginning):
+                pending += [name] if is_package else []
+                if short in listed and name.endswith(ending) and len(name) >= shortest:
+                    found.add(name)
+    return found
+
+
+def places_below(package: str) -> list[str]:
+    """Return the directories where the modules of an own package are; of "", those at the top."""
+    if package:
+        return places_of(own_spec(package))
+    return [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
+
+
+def namespaces_in(places: Iterable[str]) -> Iterator[str]:
+    """Yield the names of directories that are packages to Python without a file that says so."""
+    for place in filter(os.path.isdir, places):
+        with suppress(OSError), os.scandir(place) as entries:
+            yield from (each.name for each in entries if each.name.isidentifier() and each.is_dir())
 
 
 def own_spec(name: str) -> ModuleSpec | None:
@@ -188,15 +221,37 @@ def spec_of(name: str) -> ModuleSpec | None:
     if issubclass(type(module), ModuleType):
         found = vars(module).get("__spec__")
     if found is None and package:
-        places = getattr(spec_of(package), "submodule_search_locations", None)
-        found = None if places is None else attempt(PathFinder.find_spec, name, list(places))
+        found = spec_in(places_of(spec_of(package)), name)
     elif found is None and name:
         found = attempt(importlib_util.find_spec, name)
     return found
 
 
 def file_of(spec: ModuleSpec) -> str:
-    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+    return spec.origin or next(iter(places_of(spec)), "")
+
+
+def places_of(spec: ModuleSpec | None) -> list[str]:
+    """Return the directories of a package."""
+    return list((spec and spec.submodule_search_locations) or ())
+
+
+def spec_in(places: Iterable[str], name: str) -> ModuleSpec | None:
+    """Return where a module is that is in one of these directories.
+
+    ``PathFinder`` finds no namespace packages in a package that is not imported.
+    """
+    import pkgutil
+
+    portions = ModuleSpec(name, None, is_package=True)
+    inner = portions.submodule_search_locations = list[str]()
+    for place in places:
+        finder = pkgutil.get_importer(place)
+        found: ModuleSpec | None = attempt(finder.find_spec, name) if finder else None
+        if found is not None and found.loader is not None:
+            return found
+        inner += places_of(found)
+    return portions if inner else None
 
 
 def parts_of_modules(names: Iterable[str], files: Mapping[str, str]) -> dict[str, str]:
@@ -235,7 +290,6 @@ def named_by(source: Source, package: str) -> set[str]:
         package: the package that relative imports in it are relative to.
     """
     found = {full_name(package, *each) for each in source.imports}
-    for level, beginning in source.beginnings:
-        prefix = full_name(package, level, beginning)
-        found |= modules_beginning_with(prefix) if prefix else set()
+    for level, pattern in source.beginnings:
+        found |= modules_of(package, level, pattern)
     return found | modules_named(source.texts) if (0, "") in source.beginnings else found
