@@ -136,6 +136,25 @@ class TestOwn:
         files["lib/sub"] = "def g(x): return x + 1"
         assert project.counts(files, "x + 1", "x + 2")
 
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "import tabnanny\n    return tabnanny.check(x)",
+            "from tabnanny import check\n    return check(x)",
+            "import tabnanny.deep as deep\n    return deep.check(x)",
+            "return __import__('tabnanny').check(x)",
+        ],
+    )
+    def test_a_module_that_is_named_like_one_of_python(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, use: str
+    ) -> None:
+        """The one that an import finds counts, though nothing has imported it so far."""
+        monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
+        body = "def check(x): return x + 1"
+        files = {"entry": f"def f(x):\n    {use}", "tabnanny/__init__": body}
+        files["tabnanny/deep"] = body
+        assert project.counts(files, "x + 1", "x + 2")
+
 
 NAMES = {
     "a comprehension has a scope of its own": (

@@ -65,7 +65,8 @@ def is_own_module(name: str) -> bool:
     module = sys.modules.get(name)
     if module is not None:
         return is_own_namespace(vars(module))
-    if name.partition(".")[0] in sys.stdlib_module_names:
+    top = name.partition(".")[0]
+    if top != name and is_of_python(top):
         return False
     spec = attempt(importlib_util.find_spec, name)  # it imports the packages above
     if spec is None:
@@ -73,9 +74,15 @@ def is_own_module(name: str) -> bool:
     return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
 
 
+def is_of_python(top: str) -> bool:
+    """Whether a name is one of the standard library, and no own module of this name hides it."""
+    return top in sys.stdlib_module_names and not is_own_module(top)
+
+
 def is_missing(name: str) -> bool:
     """Whether there is no module of this name, neither the user's own nor an installed one."""
-    if sys.modules.get(name) is not None or name.partition(".")[0] in sys.stdlib_module_names:
+    top = name.partition(".")[0]
+    if sys.modules.get(name) is not None or is_of_python(top):
         return False
     return attempt(importlib_util.find_spec, name) is None
 
