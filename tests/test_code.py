@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fleche.digest import code_digest, dump_syntax
-from fleche.function import CodeTracker, changes_between
+from fleche.function import CodeTracker, changes_between, is_own_module
 from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
@@ -93,6 +93,23 @@ MADE_UP = {
 """Classes that the library makes for a program, which say that they are from there."""
 
 
+LINKED: dict[str, tuple[str, bool, dict[str, str]]] = {
+    "a hand": ("work", True, {}),
+    "an editable install": (
+        "work",
+        True,
+        {
+            "RECORD": "{entry}/a,,\n{entry},,",
+            "direct_url.json": '{{"dir_info": {{"editable": true}}}}',
+        },
+    ),
+    "a cache": ("cache", False, {"RECORD": "b.py,,\n{entry}/a,,\n{entry},,", "METADATA": ""}),
+    "a system": ("share", False, {"top_level.txt": "a\n{name}\n"}),
+    "a store": ("store/lib/python3/site-packages", False, {}),
+}
+"""By who has made a link: what it leads to, whether that is own code, and the metadata beside."""
+
+
 class TestOwn:
     """Own code is followed, installed code counts by its name."""
 
@@ -154,6 +171,28 @@ class TestOwn:
         files = {"entry": f"def f(x):\n    {use}", "tabnanny/__init__": body}
         files["tabnanny/deep"] = body
         assert project.counts(files, "x + 1", "x + 2")
+
+    @pytest.mark.parametrize("installer", LINKED)
+    @pytest.mark.parametrize("kind", ["package", "module"])
+    def test_a_link_among_installed_packages(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, installer: str
+    ) -> None:
+        """What the user has linked there is own code, and what an installer has is installed."""
+        target, is_own, files = LINKED[installer]
+        name = f"linked_{kind}_{installer.replace(' ', '_')}"
+        entry = name if kind == "package" else f"{name}.py"
+        code = tmp_path / target / (f"{name}/__init__.py" if kind == "package" else entry)
+        code.parent.mkdir(parents=True)
+        code.touch()
+        site = tmp_path / "site-packages"
+        for file, text in files.items():
+            path = site / f"{name}-1.dist-info" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.format(entry=entry, name=name))
+        site.mkdir(exist_ok=True)
+        (site / entry).symlink_to(tmp_path / target / entry)
+        monkeypatch.syspath_prepend(site)
+        assert is_own_module(name) == is_own
 
 
 NAMES = {
