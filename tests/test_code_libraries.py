@@ -141,6 +141,20 @@ def test_where_macos_looks_for_a_bare_name(
     assert run(tmp_path, program) == "ran\n9\n"
 
 
+@pytest.mark.parametrize(("place", "counts"), [("src/project", True), ("lib", False)])
+def test_what_is_below_the_prefix_of_python(tmp_path: Path, place: str, counts: bool) -> None:
+    """A project there is the user's own, and what the environment keeps there is not."""
+    directory = tmp_path / place
+    directory.mkdir(parents=True)
+    asked = "import sys, sysconfig\nsysconfig.get_config_vars()\n"  # while it is what it is
+    program = f"{asked}sys.prefix = {str(tmp_path)!r}\n" + PROGRAMS["in a variable"]
+    program = program.replace('"./libk.so"', 'HERE + "/libk.so"')
+    build(directory)
+    assert [run(directory, program) for _ in range(2)] == ["ran\n6\n", "6\n"]
+    build(directory, KERNEL.replace("2 * x", "3 * x"))
+    assert run(directory, program) == ("ran\n9\n" if counts else "6\n")
+
+
 def test_what_cffi_compiles(tmp_path: Path) -> None:
     """It claims to be a module, and counts as the extension module that it belongs to."""
     pytest.importorskip("cffi")

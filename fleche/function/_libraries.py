@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from fleche._util import loaded_types
-from fleche.function._own import is_own
+from fleche.function._own import is_in_prefix, is_own
 from fleche.function._whole import digest_of_file
 
 __all__ = [
@@ -33,7 +33,6 @@ MODULES = frozenset(["ctypes", "_ctypes", "cffi.api", "_cffi_backend"])
 OF_CFFI = "FFILibrary_"
 """How cffi begins the name of the class that it makes for a library, before the file."""
 
-SYSTEM = ("/usr/", "/lib/", "/lib32/", "/lib64/", "/System/", "/Library/", "C:\\Windows\\")
 PARTS = ("restype", "argtypes", "errcheck")
 
 known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -86,8 +85,7 @@ def searched_by_dlopen() -> Iterator[str]:
 
 def is_own_library(path: str) -> bool:
     absolute = os.path.abspath(path)
-    installed = (*SYSTEM, os.path.join(sys.prefix, ""), os.path.join(sys.base_prefix, ""))
-    return is_own("", absolute) and not absolute.startswith(installed)
+    return is_own("", absolute) and not is_in_prefix(absolute)
 
 
 def extension_of(module: ModuleType) -> ModuleType:
