@@ -393,6 +393,7 @@ RUN = {
     "a file beside": "def f(x): return run_path('part.py')",
     "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
     "a file whose path is divided": "def f(x): return run_path(Path(HERE) / 'parts' / 'a.py')",
+    "a directory in a variable": "P = Path(HERE, 'parts')\ndef f(x): return run_path(P / 'a.py')",
     "a path in a variable": "P = os.path.join(HERE, 'part.py')\ndef f(x): return run_path(P)",
     "an object with a path": "P = Path(HERE) / 'parts' / 'a.py'\ndef f(x): return run_path(P)",
     "a program": "import subprocess, sys\n"

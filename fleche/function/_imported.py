@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -26,7 +26,7 @@ from fleche.digest import full_name
 from fleche.function._facts import Facts, Import
 from fleche.function._names import IMPORTERS
 from fleche.function._own import directory_of, is_own, is_own_object
-from fleche.function._whole import Source, digest_of_file, keep_sources, source_of
+from fleche.function._whole import Source, digest_of_file, files_named, keep_sources, source_of
 
 __all__ = ["ImportsByName", "absolute", "modules_in", "take_from", "texts_in"]
 
@@ -54,10 +54,12 @@ class ImportsByName:
         self._files: dict[str, str] = {}
         self._started = False
 
-    def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
-        """Note what a function imports so, and the texts in it."""
+    def note(
+        self, facts: Facts, namespace: Mapping[str, Any], texts: Callable[[], Iterable[str]]
+    ) -> None:
+        """Note what a function imports so, and the texts in it and in what it names."""
         self._texts.update(facts.texts)
-        self._files |= files_named(facts.texts, directory_of(namespace))
+        self._files |= programs_named(facts.texts, directory_of(namespace), texts)
         self._started |= any(each.module == STARTING for each in facts.imports)
         for root, *_ in facts.loads:
             value = namespace.get(root)
@@ -77,7 +79,7 @@ class ImportsByName:
         if not (self.is_used or self._started):
             return {}
         told = set(texts_in(values))
-        files = {**self._files, **files_named(told, "")}
+        files = {**self._files, **programs_named(told, "")}
         names = self.names | modules_named(self._texts | told) if self.is_used else set()
         return parts_of_modules(names, files)
 
@@ -140,25 +142,14 @@ def modules_named(texts: Iterable[str]) -> set[str]:
     return found
 
 
-def files_named(texts: Iterable[str], directory: str) -> dict[str, str]:
-    """Return the own files of Python that texts name, by their names.
-
-    Args:
-        texts: of them, those in one path may stand apart, as ``os.path.join`` gets them.
-        directory: what they may be relative to; "" if they are whole.
-    """
-    names = {text for text in texts if text.endswith(".py")}
-    if not names:
-        return {}
-    places = [""]
-    if directory:
-        inner = (os.path.join(directory, text) for text in texts if text not in names)
-        places = [directory, *(place for place in inner if os.path.isdir(place))]
-    found = (os.path.join(place, name) for place in places for name in names)
+def programs_named(
+    texts: Iterable[str], directory: str, others: Callable[[], Iterable[str]] = tuple
+) -> dict[str, str]:
+    """Return the own files of Python that texts name, by their names."""
     return {
         os.path.relpath(path, directory or os.path.dirname(path)): path
-        for path in found
-        if os.path.isabs(path) and os.path.isfile(path) and is_own("", path)
+        for path in files_named(texts, directory, ".py", others)
+        if os.path.isabs(path) and is_own("", path)
     }
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from types import ModuleType
@@ -30,6 +30,7 @@ __all__ = [
     "cache_directory",
     "digest_of_file",
     "digest_of_package",
+    "files_named",
     "keep_sources",
     "source_of",
     "write_json",
@@ -57,6 +58,9 @@ class Source(NamedTuple):
 
 GONE = Source("gone")
 MANY = 50_000
+DEEPEST = 3
+"""So many directories in a path may be named apart."""
+
 MANY_FRESH = 20
 """From so many files on that were parsed anew, what they say is written down."""
 
@@ -90,6 +94,36 @@ def digest_of_file(path: str) -> str:
         return found
     except OSError:
         return f"gone {os.path.basename(path)}"
+
+
+def files_named(
+    texts: Iterable[str],
+    directory: str,
+    ending: str | tuple[str, ...],
+    others: Callable[[], Iterable[str]] = tuple,
+) -> list[str]:
+    """Return the files that texts name.
+
+    Args:
+        texts: of them, those in one path may stand apart, as ``os.path.join`` gets them.
+        directory: what they may be relative to; "" if they are whole.
+        ending: how the names of such files end.
+        others: returns further texts, which may name the directories.
+    """
+    given = set(texts)
+    names = sorted(text for text in given if text.endswith(ending))
+    if not names:
+        return []
+    folders = sorted(given.union(others()).difference(names))
+    inner = [directory] if directory else []
+    places = ["", *inner]
+    for _ in range(DEEPEST):
+        below = (os.path.normpath(os.path.join(at, folder)) for at in inner for folder in folders)
+        inner = [place for place in dict.fromkeys(below) if os.path.isdir(place)]
+        inner = [place for place in inner if place not in places]
+        places += inner
+    paths = (os.path.join(place, name) for place in places for name in names)
+    return [path for path in paths if os.path.isfile(path)]
 
 
 def digest_of_package(module: ModuleType) -> str:
