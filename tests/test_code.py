@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import decimal
 import functools
 import gc
 import importlib
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -389,6 +391,12 @@ DEEP = {
     "a package in a variable": "import_module(f'{P}.{x}')",
     "a module that is run": "run_module(f'pk.{x}.model')",
 }
+ZIPPED = {
+    "a beginning": "import_module(f'inzip.{x}')",
+    "a package between": "import_module(f'inzip.{x}.model')",
+    "a text": "import_module(('inzip.sub.model', 'json')[x])",
+    "a module that is run": "run_module('inzip.sub.model')",
+}
 RUN = {
     "a file beside": "def f(x): return run_path('part.py')",
     "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
@@ -432,6 +440,29 @@ class TestImportsByName:
         assert project.counts(files, "K = 1", "K = 7")
         if "model" in load and "'pk'" not in load and "P" not in load and "run" not in load:
             assert not project.counts(files, "K = 2", "K = 7")
+
+    @pytest.mark.parametrize("load", ZIPPED.values(), ids=ZIPPED)
+    def test_in_an_archive(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: str
+    ) -> None:
+        """So do those in a zip file on the path, and what they set at their tops."""
+        head = "import decimal, zipped\nfrom importlib import import_module\n"
+        head += "from runpy import run_module\n"
+        files = {"entry": f"{head}def f(x): return {load}, decimal.Decimal(x)"}
+        found = []
+        for number, (prec, k) in enumerate([(9, 1), (9, 1), (11, 1), (9, 7)]):
+            place = tmp_path / f"{number}.zip"
+            with zipfile.ZipFile(place, "w") as archive:
+                archive.writestr("zipped.py", f"import decimal\ndecimal.getcontext().prec = {prec}")
+                archive.writestr("inzip/__init__.py", "")
+                archive.writestr("inzip/sub/__init__.py", "")
+                archive.writestr("inzip/sub/model.py", f"K = {k}")
+            with monkeypatch.context() as patch, decimal.localcontext():
+                patch.setattr(sys, "path", [str(place), *sys.path])
+                project.names |= {"zipped", "inzip"}
+                found.append(project.digest(files))
+        assert found[0] == found[1]
+        assert len(set(found)) == 3
 
     def test_a_package_that_is_linked_into_itself(self, project: Project) -> None:
         files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}

@@ -72,8 +72,32 @@ fresh: Counter[str] = Counter()
 
 
 def stamp_of(path: str) -> Stamp:
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except NotADirectoryError:
+        status = os.stat(archive_of(path))
     return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def archive_of(path: str) -> str:
+    """Return the file that a path leads into, as one into a zip file on ``sys.path`` does."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def read(path: str) -> bytes:
+    """Return the bytes of a file, which may be in a zip file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except NotADirectoryError:
+        from zipimport import ZipImportError, zipimporter
+
+        try:
+            return zipimporter(archive_of(path)).get_data(path)
+        except ZipImportError as error:
+            raise FileNotFoundError(path) from error
 
 
 def remember(memory: dict[Stamp, Any], stamp: Stamp, found: Any) -> None:
@@ -153,8 +177,7 @@ def source_of(path: str) -> Source:
             recall(top_of(os.path.dirname(path)))
         if found := sources.get(stamp):
             return found
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read(path)
     except OSError:
         return GONE
     found = parsed(text)
