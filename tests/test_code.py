@@ -15,6 +15,7 @@ import textwrap
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -397,6 +398,13 @@ ZIPPED = {
     "a text": "import_module(('inzip.sub.model', 'json')[x])",
     "a module that is run": "run_module('inzip.sub.model')",
 }
+HOOKED = {
+    "a package": "import_module(f'hooked_{x}')",
+    "a module": "import_module(f'hooked_{x}.helpers')",
+    "a module of a package": "import_module(f'hooked_a.{x}')",
+    "a package of a namespace": "import_module(f'hooked_ns.{x}.helpers')",
+    "a text": "import_module('hooked_' + 'ns.inner.helpers'), 'hooked_ns.inner.helpers'",
+}
 RUN = {
     "a file beside": "def f(x): return run_path('part.py')",
     "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
@@ -463,6 +471,31 @@ class TestImportsByName:
                 found.append(project.digest(files))
         assert found[0] == found[1]
         assert len(set(found)) == 3
+
+    @pytest.mark.parametrize("load", HOOKED.values(), ids=HOOKED)
+    def test_of_an_editable_install(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: str
+    ) -> None:
+        """So do those that setuptools finds by a hook, where no path leads to them."""
+        made_by = pytest.importorskip("setuptools.command.editable_wheel")
+        name = f"__editable___{tmp_path.name}_finder"
+        homes = {part: str(tmp_path / part) for part in ("hooked_a", "hooked_ns.inner")}
+        finder = ModuleType(name)
+        text = made_by._finder_template(name, homes, {"hooked_ns": []})
+        for kind in ("meta_path", "path_hooks", "path"):
+            monkeypatch.setattr(sys, kind, [*getattr(sys, kind)])
+        monkeypatch.setitem(sys.modules, name, finder)
+        exec(text, vars(finder))
+        finder.install()
+        found = []
+        for code in ("K = 1", "K = 1", "K = 2"):
+            for home in homes.values():
+                Path(home).mkdir(exist_ok=True)
+                Path(home, "__init__.py").touch()
+                Path(home, "helpers.py").write_text(code)
+            source = f"from importlib import import_module\ndef f(x): return {load}"
+            found.append(project.digest({"entry": source}))
+        assert found[0] == found[1] != found[2]
 
     def test_a_package_that_is_linked_into_itself(self, project: Project) -> None:
         files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}

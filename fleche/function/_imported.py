@@ -176,6 +176,8 @@ def modules_like(pattern: str) -> set[str]:
         new = [place for real, place in places.items() if real not in seen]  # links make circles
         seen.update(places if package else ())
         listed = {each.name: each.ispkg for each in pkgutil.iter_modules(new)}
+        above = [name.rpartition(".") for name in editable_finders()]
+        listed |= dict.fromkeys((short for parent, _, short in above if parent == package), True)
         inner = dict.fromkeys(namespaces_in(new), True) | listed
         for short, is_package in inner.items():
             name = f"{package}.{short}".lstrip(".")
@@ -191,6 +193,19 @@ def places_below(package: str) -> list[str]:
     if package:
         return places_of(own_spec(package))
     return [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
+
+
+def editable_finders() -> dict[str, Any]:
+    """Return by the names of modules and packages what finds them for an editable install.
+
+    That is what setuptools puts on ``sys.meta_path``, where no path leads to the package.
+    """
+    found: dict[str, Any] = {}
+    for finder in sys.meta_path:
+        place = str(getattr(finder, "__module__", ""))
+        for table in ("MAPPING", "NAMESPACES") if place.startswith("__editable__") else ():
+            found |= dict.fromkeys(getattr(sys.modules.get(place), table, ()), finder)
+    return found
 
 
 def namespaces_in(places: Iterable[str]) -> Iterator[str]:
@@ -212,7 +227,9 @@ def spec_of(name: str) -> ModuleSpec | None:
     if issubclass(type(module), ModuleType):
         found = vars(module).get("__spec__")
     if found is None and package:
-        found = spec_in(places_of(spec_of(package)), name)
+        finder = editable_finders().get(name)
+        inside = places_of(spec_of(package))
+        found = attempt(finder.find_spec, name) if finder else spec_in(inside, name)
     elif found is None and name:
         found = attempt(importlib_util.find_spec, name)
     return found
