@@ -169,22 +169,28 @@ def modules_like(pattern: str) -> set[str]:
 
     beginning, _, ending = pattern.partition("*")
     shortest = len(beginning) + len(ending)
-    found, seen, pending = set[str](), set[str](), [beginning.rpartition(".")[0]]
+    package = beginning.rpartition(".")[0]
+    found, seen, pending = set[str](), set[str](), [(package, places_below(package))]
     while pending and len(seen) < MANY:
-        package = pending.pop()
-        places = {os.path.realpath(place): place for place in places_below(package)}
+        package, inside = pending.pop()
+        places = {os.path.realpath(place): place for place in inside}
         new = [place for real, place in places.items() if real not in seen]  # links make circles
         seen.update(places if package else ())
         listed = {each.name: each.ispkg for each in pkgutil.iter_modules(new)}
         above = [name.rpartition(".") for name in editable_finders()]
         listed |= dict.fromkeys((short for parent, _, short in above if parent == package), True)
-        inner = dict.fromkeys(namespaces_in(new), True) | listed
-        for short, is_package in inner.items():
+        folders = namespaces_in(new)
+        for short in sorted({*listed, *folders}):
             name = f"{package}.{short}".lstrip(".")
-            if name.startswith(beginning):
-                pending += [name] if is_package else []
-                if short in listed and name.endswith(ending) and len(name) >= shortest:
-                    found.add(name)
+            if not name.startswith(beginning):
+                continue
+            if short not in listed:
+                pending.append((name, folders[short]))
+                continue
+            if listed[short]:
+                pending.append((name, places_below(name)))
+            if name.endswith(ending) and len(name) >= shortest:
+                found.add(name)
     return found
 
 
@@ -208,11 +214,15 @@ def editable_finders() -> dict[str, Any]:
     return found
 
 
-def namespaces_in(places: Iterable[str]) -> Iterator[str]:
-    """Yield the names of directories that are packages to Python without a file that says so."""
+def namespaces_in(places: Iterable[str]) -> dict[str, list[str]]:
+    """Return the directories that are packages to Python without a file that says so, by name."""
+    found: dict[str, list[str]] = {}
     for place in filter(os.path.isdir, places):
         with suppress(OSError), os.scandir(place) as entries:
-            yield from (each.name for each in entries if each.name.isidentifier() and each.is_dir())
+            for each in entries:
+                if each.name.isidentifier() and each.is_dir():
+                    found.setdefault(each.name, []).append(each.path)
+    return found
 
 
 def own_spec(name: str) -> ModuleSpec | None:

@@ -142,6 +142,8 @@ def files_named(
     inner = [directory] if directory else []
     places = ["", *inner]
     for _ in range(DEEPEST):
+        if len(inner) * len(folders) > MANY:
+            break
         below = (os.path.normpath(os.path.join(at, folder)) for at in inner for folder in folders)
         inner = [place for place in dict.fromkeys(below) if os.path.isdir(place)]
         inner = [place for place in inner if place not in places]
