@@ -14,14 +14,16 @@ import subprocess
 import sys
 import textwrap
 import types
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from fleche.digest import code_digest, dump_syntax
-from fleche.function import CodeTracker, changes_between
+from fleche.function import CodeTracker, changes_between, is_own_module
 from fleche.function._patched import holds_own
 from tests.golden.code import collect
 from tests.helpers.pythons import PYTHON_VERSIONS, Pythons
@@ -94,6 +96,23 @@ MADE_UP = {
     "exec": "{}; exec('class C: a = 2', C); C = C['C']",
 }
 """Classes that the library makes for a program, which say that they are from there."""
+
+
+LINKED: dict[str, tuple[str, bool, dict[str, str]]] = {
+    "a hand": ("work", True, {}),
+    "an editable install": (
+        "work",
+        True,
+        {
+            "RECORD": "{entry}/a,,\n{entry},,",
+            "direct_url.json": '{{"dir_info": {{"editable": true}}}}',
+        },
+    ),
+    "a cache": ("cache", False, {"RECORD": "b.py,,\n{entry}/a,,\n{entry},,", "METADATA": ""}),
+    "a system": ("share", False, {"top_level.txt": "a\n{name}\n"}),
+    "a store": ("store/lib/python3/site-packages", False, {}),
+}
+"""By who has made a link: what it leads to, whether that is own code, and the metadata beside."""
 
 
 class TestOwn:
@@ -179,6 +198,47 @@ class TestOwn:
         files = {"entry": "import lib.sub\ndef f(x): return lib.sub.g(x)", "lib/__init__": ""}
         files["lib/sub"] = "def g(x): return x + 1"
         assert project.counts(files, "x + 1", "x + 2")
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            "import tabnanny\n    return tabnanny.check(x)",
+            "from tabnanny import check\n    return check(x)",
+            "import tabnanny.deep as deep\n    return deep.check(x)",
+            "return __import__('tabnanny').check(x)",
+        ],
+    )
+    def test_a_module_that_is_named_like_one_of_python(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, use: str
+    ) -> None:
+        """The one that an import finds counts, though nothing has imported it so far."""
+        monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
+        body = "def check(x): return x + 1"
+        files = {"entry": f"def f(x):\n    {use}", "tabnanny/__init__": body}
+        files["tabnanny/deep"] = body
+        assert project.counts(files, "x + 1", "x + 2")
+
+    @pytest.mark.parametrize("installer", LINKED)
+    @pytest.mark.parametrize("kind", ["package", "module"])
+    def test_a_link_among_installed_packages(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, installer: str
+    ) -> None:
+        """What the user has linked there is own code, and what an installer has is installed."""
+        target, is_own, files = LINKED[installer]
+        name = f"linked_{kind}_{installer.replace(' ', '_')}"
+        entry = name if kind == "package" else f"{name}.py"
+        code = tmp_path / target / (f"{name}/__init__.py" if kind == "package" else entry)
+        code.parent.mkdir(parents=True)
+        code.touch()
+        site = tmp_path / "site-packages"
+        for file, text in files.items():
+            path = site / f"{name}-1.dist-info" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.format(entry=entry, name=name))
+        site.mkdir(exist_ok=True)
+        (site / entry).symlink_to(tmp_path / target / entry)
+        monkeypatch.syspath_prepend(site)
+        assert is_own_module(name) == is_own
 
 
 NAMES = {
@@ -362,10 +422,37 @@ BY_NAME = {
         "import pkgutil\ndef f(x): return pkgutil.resolve_name('models.a:run')(1)"
     ),
 }
+DEEP = {
+    "an f-string": "import_module(f'pk.{x}.model')",
+    "a sum": "import_module('pk.' + x + '.model')",
+    "a template": "import_module('pk.{}.model'.format(x))",
+    "an old template": "import_module('pk.%s.model' % x)",
+    "a package beside": "import_module(f'.{x}.model', 'pk')",
+    "a package beside, of a constant": "import_module('.sub.model', 'pk').K",
+    "a package beside, in a variable": "import_module('.sub.model', P)",
+    "a package at the top": "import_module(f'p{x}.sub.model')",
+    "a path": "import_module(f'pk.{x}')",
+    "a package in a variable": "import_module(f'{P}.{x}')",
+    "a module that is run": "run_module(f'pk.{x}.model')",
+}
+ZIPPED = {
+    "a beginning": "import_module(f'inzip.{x}')",
+    "a package between": "import_module(f'inzip.{x}.model')",
+    "a text": "import_module(('inzip.sub.model', 'json')[x])",
+    "a module that is run": "run_module('inzip.sub.model')",
+}
+HOOKED = {
+    "a package": "import_module(f'hooked_{x}')",
+    "a module": "import_module(f'hooked_{x}.helpers')",
+    "a module of a package": "import_module(f'hooked_a.{x}')",
+    "a package of a namespace": "import_module(f'hooked_ns.{x}.helpers')",
+    "a text": "import_module('hooked_' + 'ns.inner.helpers'), 'hooked_ns.inner.helpers'",
+}
 RUN = {
     "a file beside": "def f(x): return run_path('part.py')",
     "a file whose path is joined": "def f(x): return run_path(os.path.join(HERE, 'parts', 'a.py'))",
     "a file whose path is divided": "def f(x): return run_path(Path(HERE) / 'parts' / 'a.py')",
+    "a directory in a variable": "P = Path(HERE, 'parts')\ndef f(x): return run_path(P / 'a.py')",
     "a path in a variable": "P = os.path.join(HERE, 'part.py')\ndef f(x): return run_path(P)",
     "an object with a path": "P = Path(HERE) / 'parts' / 'a.py'\ndef f(x): return run_path(P)",
     "a program": "import subprocess, sys\n"
@@ -391,6 +478,74 @@ class TestImportsByName:
         files = {"entry": IMPORT + source, **MODELS}
         assert project.counts(files, edit, edit + "  - 2")
         assert not project.counts(files, edit, edit + "  # as ever")
+
+    @pytest.mark.parametrize("kind", ["packages", "namespaces"])
+    @pytest.mark.parametrize("load", DEEP.values(), ids=DEEP)
+    def test_at_any_depth(self, project: Project, load: str, kind: str) -> None:
+        """So do those in packages below; an end that the code shows leaves others out."""
+        head = "from importlib import import_module\nfrom runpy import run_module\nP = 'pk'\n"
+        files = {"entry": f"{head}def f(x): return {load}", "pk/sub/model": "K = 1"}
+        files |= {"pk/sub/other": "K = 2", "pk/sub/deep/model": "K = 3"}
+        if kind == "packages":
+            files |= dict.fromkeys(["pk/__init__", "pk/sub/__init__", "pk/sub/deep/__init__"], "")
+        assert project.counts(files, "K = 1", "K = 7")
+        if "model" in load and "'pk'" not in load and "P" not in load and "run" not in load:
+            assert not project.counts(files, "K = 2", "K = 7")
+
+    @pytest.mark.parametrize("load", ZIPPED.values(), ids=ZIPPED)
+    def test_in_an_archive(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: str
+    ) -> None:
+        """So do those in a zip file on the path, and what they set at their tops."""
+        head = "import decimal, zipped\nfrom importlib import import_module\n"
+        head += "from runpy import run_module\n"
+        files = {"entry": f"{head}def f(x): return {load}, decimal.Decimal(x)"}
+        found = []
+        for number, (prec, k) in enumerate([(9, 1), (9, 1), (11, 1), (9, 7)]):
+            place = tmp_path / f"{number}.zip"
+            with zipfile.ZipFile(place, "w") as archive:
+                archive.writestr("zipped.py", f"import decimal\ndecimal.getcontext().prec = {prec}")
+                archive.writestr("inzip/__init__.py", "")
+                archive.writestr("inzip/sub/__init__.py", "")
+                archive.writestr("inzip/sub/model.py", f"K = {k}")
+            with monkeypatch.context() as patch, decimal.localcontext():
+                patch.setattr(sys, "path", [str(place), *sys.path])
+                project.names |= {"zipped", "inzip"}
+                found.append(project.digest(files))
+        assert found[0] == found[1]
+        assert len(set(found)) == 3
+
+    @pytest.mark.parametrize("load", HOOKED.values(), ids=HOOKED)
+    def test_of_an_editable_install(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: str
+    ) -> None:
+        """So do those that setuptools finds by a hook, where no path leads to them."""
+        made_by = pytest.importorskip("setuptools.command.editable_wheel")
+        name = f"__editable___{tmp_path.name}_finder"
+        homes = {part: str(tmp_path / part) for part in ("hooked_a", "hooked_ns.inner")}
+        finder = ModuleType(name)
+        text = made_by._finder_template(name, homes, {"hooked_ns": []})
+        for kind in ("meta_path", "path_hooks", "path"):
+            monkeypatch.setattr(sys, kind, [*getattr(sys, kind)])
+        monkeypatch.setitem(sys.modules, name, finder)
+        exec(text, vars(finder))
+        finder.install()
+        found = []
+        for code in ("K = 1", "K = 1", "K = 2"):
+            for home in homes.values():
+                Path(home).mkdir(exist_ok=True)
+                Path(home, "__init__.py").touch()
+                Path(home, "helpers.py").write_text(code)
+            source = f"from importlib import import_module\ndef f(x): return {load}"
+            found.append(project.digest({"entry": source}))
+        assert found[0] == found[1] != found[2]
+
+    def test_a_package_that_is_linked_into_itself(self, project: Project) -> None:
+        files = {"entry": IMPORT + BY_NAME["a beginning"], **MODELS}
+        tracker = project.tracker(files)
+        models = Path(sys.modules["entry"].__file__ or "").with_name("models")
+        models.joinpath("again").symlink_to(models)
+        assert {"models.a:*"} == {name for name in nodes(tracker) if name.endswith(".a:*")}
 
     @pytest.mark.parametrize("edit", ["L = 1", "K = 5"])
     @pytest.mark.parametrize("source", RUN.values(), ids=RUN)

@@ -67,6 +67,16 @@ PROGRAMS = {
     "by cffi": BY_CFFI + BODY.format("LIB.twice(x)"),
 }
 
+BUILT = {
+    "joined": 'os.path.join(HERE, "build", "libk.so")',
+    "joined of more": 'os.path.join(HERE, "build", "release", "libk.so")',
+    "divided": 'ROOT / "build" / "libk.so"',
+    "in a variable": 'os.path.join(BUILD, "libk.so")',
+    "below a variable": 'os.path.join(BUILD, "release", "libk.so")',
+    "with a separator": 'os.path.join(HERE, "build/release/libk.so")',
+}
+"""Paths that a body makes."""
+
 SET = {
     "the type of a result": (
         "LIB.half.restype = ctypes.c_double\nLIB.half.argtypes = [ctypes.c_double]\n"
@@ -139,6 +149,35 @@ def test_where_macos_looks_for_a_bare_name(
     assert [run(tmp_path, program) for _ in range(2)] == ["ran\n6\n", "6\n"]
     build(tmp_path, KERNEL.replace("2 * x", "3 * x"))
     assert run(tmp_path, program) == "ran\n9\n"
+
+
+@pytest.mark.parametrize("name", swept(BUILT, {"divided", "below a variable"}.__contains__))
+def test_a_body_that_loads_it_from_another_directory(tmp_path: Path, name: str) -> None:
+    """Those in its path may stand apart, in the body or in variables."""
+    program = (
+        'BUILD = os.path.join(HERE, "build")\nROOT = pathlib.Path(__file__).resolve().parent\n'
+    )
+    program += BODY.format(f"ctypes.CDLL(str({BUILT[name]})).twice(x)")
+    directory = tmp_path / "build" / "release"
+    directory.mkdir(parents=True)
+    for source, number in ((KERNEL, 6), (KERNEL.replace("2 * x", "3 * x"), 9)):
+        build(directory, source)
+        shutil.copy(directory / "libk.so", tmp_path / "build")
+        assert [run(tmp_path, program) for _ in range(2)] == [f"ran\n{number}\n", f"{number}\n"]
+
+
+@pytest.mark.parametrize(("place", "counts"), [("src/project", True), ("lib", False)])
+def test_what_is_below_the_prefix_of_python(tmp_path: Path, place: str, counts: bool) -> None:
+    """A project there is the user's own, and what the environment keeps there is not."""
+    directory = tmp_path / place
+    directory.mkdir(parents=True)
+    asked = "import sys, sysconfig\nsysconfig.get_config_vars()\n"  # while it is what it is
+    program = f"{asked}sys.prefix = {str(tmp_path)!r}\n" + PROGRAMS["in a variable"]
+    program = program.replace('"./libk.so"', 'HERE + "/libk.so"')
+    build(directory)
+    assert [run(directory, program) for _ in range(2)] == ["ran\n6\n", "6\n"]
+    build(directory, KERNEL.replace("2 * x", "3 * x"))
+    assert run(directory, program) == ("ran\n9\n" if counts else "6\n")
 
 
 def test_what_cffi_compiles(tmp_path: Path) -> None:

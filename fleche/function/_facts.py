@@ -62,7 +62,8 @@ class Facts(msgspec.Struct):
         imports: imports in the body.
         global_imports: the global names that these bind.
         imports_by_name: beginnings of the names of modules that are imported by a name made at run
-            time, as in ``import_module(f"models.{name}")``; with the level of a relative one.
+            time, as in ``import_module(f"models.{name}")``; with the level of a relative one. What
+            a name ends with follows behind a ``*``.
         uses_own_module: whether it looks up its own module, as in ``sys.modules[__name__]``.
         uses_any_global: whether it uses ``globals()`` for more than constant names, or than to
             evaluate a text.

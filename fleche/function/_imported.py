@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib import util as importlib_util
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -30,6 +31,7 @@ from fleche.function._recheck import Datum
 from fleche.function._whole import (
     Source,
     digest_of_file,
+    files_named,
     keep_sources,
     source_of,
     source_of_loaded,
@@ -63,10 +65,12 @@ class ImportsByName:
         self._runs = False
         self._anew: list[str] = []
 
-    def note(self, facts: Facts, namespace: Mapping[str, Any]) -> None:
-        """Note what a function imports so, and the texts in it."""
+    def note(
+        self, facts: Facts, namespace: Mapping[str, Any], texts: Callable[[], Iterable[str]]
+    ) -> None:
+        """Note what a function imports so, and the texts in it and in what it names."""
         self._texts.update(facts.texts)
-        self._files |= files_named(facts.texts, directory_of(namespace))
+        self._files |= programs_named(facts.texts, directory_of(namespace), texts)
         self._started |= any(each.module == STARTING for each in facts.imports)
         called = {*facts.attributes, *(each.name for each in facts.imports)}
         self._runs |= not called.union(*facts.loads).isdisjoint(RUNNERS)
@@ -75,11 +79,10 @@ class ImportsByName:
             if issubclass(type(value), (FunctionType, type)):
                 self._started |= value.__module__ == STARTING
             self._started |= value is not None and value is sys.modules.get(STARTING)
-        for level, beginning in facts.imports_by_name:
+        package = namespace.get("__package__") or ""
+        for level, pattern in facts.imports_by_name:
             self.is_used = True
-            package = absolute(Import(level, "", "", ""), namespace) if level else ""
-            prefix = f"{package}.{beginning}" if package else beginning
-            self.names |= modules_beginning_with(prefix) if prefix else set()
+            self.names |= modules_of(package, level, pattern)
         for root, *tail in facts.loads:  # under another name, which does not show what it imports
             if not tail and root not in IMPORTERS:
                 self.is_used |= any(namespace.get(root) is each for each in IMPORTING)
@@ -89,7 +92,7 @@ class ImportsByName:
         if not (self.is_used or self._started):
             return {}
         told = set(texts_in(values))
-        files = {**self._files, **files_named(told, "")}
+        files = {**self._files, **programs_named(told, "")}
         names = self.names | modules_named(self._texts | told) if self.is_used else set()
         runs = self._runs or self._started
         found, anew = parts_of_modules(names, files, runs=runs, apart=self._started)
@@ -173,45 +176,92 @@ def modules_named(texts: Iterable[str]) -> set[str]:
         name = text.partition(":")[0]
         for module in (name, name.rpartition(".")[0]) if _NAME.fullmatch(name) else ():
             if module not in ("", "__main__") and own_spec(module) is not None:
-                found |= {module, *modules_beginning_with(f"{module}.")}
+                found |= {module, *modules_like(f"{module}.")}
                 break
     return found
 
 
-def files_named(texts: Iterable[str], directory: str) -> dict[str, str]:
-    """Return the own files of Python that texts name, by their names.
-
-    Args:
-        texts: of them, those in one path may stand apart, as ``os.path.join`` gets them.
-        directory: what they may be relative to; "" if they are whole.
-    """
-    names = {text for text in texts if text.endswith(".py")}
-    if not names:
-        return {}
-    places = [""]
-    if directory:
-        inner = (os.path.join(directory, text) for text in texts if text not in names)
-        places = [directory, *(place for place in inner if os.path.isdir(place))]
-    found = (os.path.join(place, name) for place in places for name in names)
+def programs_named(
+    texts: Iterable[str], directory: str, others: Callable[[], Iterable[str]] = tuple
+) -> dict[str, str]:
+    """Return the own files of Python that texts name, by their names."""
     return {
         os.path.relpath(path, directory or os.path.dirname(path)): path
-        for path in found
-        if os.path.isabs(path) and os.path.isfile(path) and is_own("", path)
+        for path in files_named(texts, directory, ".py", others)
+        if os.path.isabs(path) and is_own("", path)
     }
 
 
-def modules_beginning_with(prefix: str) -> set[str]:
-    """Return the own modules whose names begin so; with a dot in it, those of that package."""
+def modules_of(package: str, level: int, pattern: str) -> set[str]:
+    """Return the own modules that code in a package may import by a name made at run time."""
+    above = f"{full_name(package, level, '')}." if level else ""
+    return modules_like(above + pattern) if len(above + pattern) > 1 else set()
+
+
+def modules_like(pattern: str) -> set[str]:
+    """Return the own modules, at any depth, whose names a name made at run time may be.
+
+    Args:
+        pattern: what they begin with; where a ``*`` is in it, what follows is what they end with.
+    """
     import pkgutil  # few programs need it
 
-    package, dot, _ = prefix.rpartition(".")
-    if dot:
-        spec = own_spec(package)
-        places = list((spec and spec.submodule_search_locations) or ())
-    else:
-        places = [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
-    names = (f"{package}{dot}{each.name}" for each in pkgutil.iter_modules(places))
-    return {name for name in names if name.startswith(prefix)}
+    beginning, _, ending = pattern.partition("*")
+    shortest = len(beginning) + len(ending)
+    package = beginning.rpartition(".")[0]
+    found, seen, pending = set[str](), set[str](), [(package, places_below(package))]
+    while pending and len(seen) < MANY:
+        package, inside = pending.pop()
+        places = {os.path.realpath(place): place for place in inside}
+        new = [place for real, place in places.items() if real not in seen]  # links make circles
+        seen.update(places if package else ())
+        listed = {each.name: each.ispkg for each in pkgutil.iter_modules(new)}
+        above = [name.rpartition(".") for name in editable_finders()]
+        listed |= dict.fromkeys((short for parent, _, short in above if parent == package), True)
+        folders = namespaces_in(new)
+        for short in sorted({*listed, *folders}):
+            name = f"{package}.{short}".lstrip(".")
+            if not name.startswith(beginning):
+                continue
+            if short not in listed:
+                pending.append((name, folders[short]))
+                continue
+            if listed[short]:
+                pending.append((name, places_below(name)))
+            if name.endswith(ending) and len(name) >= shortest:
+                found.add(name)
+    return found
+
+
+def places_below(package: str) -> list[str]:
+    """Return the directories where the modules of an own package are; of "", those at the top."""
+    if package:
+        return places_of(own_spec(package))
+    return [path or os.curdir for path in sys.path if is_own("", path or os.getcwd())]
+
+
+def editable_finders() -> dict[str, Any]:
+    """Return by the names of modules and packages what finds them for an editable install.
+
+    That is what setuptools puts on ``sys.meta_path``, where no path leads to the package.
+    """
+    found: dict[str, Any] = {}
+    for finder in sys.meta_path:
+        place = str(getattr(finder, "__module__", ""))
+        for table in ("MAPPING", "NAMESPACES") if place.startswith("__editable__") else ():
+            found |= dict.fromkeys(getattr(sys.modules.get(place), table, ()), finder)
+    return found
+
+
+def namespaces_in(places: Iterable[str]) -> dict[str, list[str]]:
+    """Return the directories that are packages to Python without a file that says so, by name."""
+    found: dict[str, list[str]] = {}
+    for place in filter(os.path.isdir, places):
+        with suppress(OSError), os.scandir(place) as entries:
+            for each in entries:
+                if each.name.isidentifier() and each.is_dir():
+                    found.setdefault(each.name, []).append(each.path)
+    return found
 
 
 def own_spec(name: str) -> ModuleSpec | None:
@@ -226,15 +276,39 @@ def spec_of(name: str) -> ModuleSpec | None:
     if issubclass(type(module), ModuleType):
         found = vars(module).get("__spec__")
     if found is None and package:
-        places = getattr(spec_of(package), "submodule_search_locations", None)
-        found = None if places is None else attempt(PathFinder.find_spec, name, list(places))
+        finder = editable_finders().get(name)
+        inside = places_of(spec_of(package))
+        found = attempt(finder.find_spec, name) if finder else spec_in(inside, name)
     elif found is None and name:
         found = attempt(importlib_util.find_spec, name)
     return found
 
 
 def file_of(spec: ModuleSpec) -> str:
-    return spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+    return spec.origin or next(iter(places_of(spec)), "")
+
+
+def places_of(spec: ModuleSpec | None) -> list[str]:
+    """Return the directories of a package."""
+    return list((spec and spec.submodule_search_locations) or ())
+
+
+def spec_in(places: Iterable[str], name: str) -> ModuleSpec | None:
+    """Return where a module is that is in one of these directories.
+
+    ``PathFinder`` finds no namespace packages in a package that is not imported.
+    """
+    import pkgutil
+
+    portions = ModuleSpec(name, None, is_package=True)
+    inner = portions.submodule_search_locations = list[str]()
+    for place in places:
+        finder = pkgutil.get_importer(place)
+        found: ModuleSpec | None = attempt(finder.find_spec, name) if finder else None
+        if found is not None and found.loader is not None:
+            return found
+        inner += places_of(found)
+    return portions if inner else None
 
 
 def file_state(name: str) -> str:
@@ -300,7 +374,6 @@ def named_by(source: Source, package: str) -> set[str]:
         package: the package that relative imports in it are relative to.
     """
     found = {full_name(package, *each) for each in source.imports}
-    for level, beginning in source.beginnings:
-        prefix = full_name(package, level, beginning)
-        found |= modules_beginning_with(prefix) if prefix else set()
+    for level, pattern in source.beginnings:
+        found |= modules_of(package, level, pattern)
     return found | modules_named(source.texts) if (0, "") in source.beginnings else found

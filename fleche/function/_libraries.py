@@ -9,20 +9,20 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fleche._util import loaded_types
-from fleche.function._own import is_own
-from fleche.function._whole import digest_of_file
+from fleche.function._own import is_in_prefix, is_own
+from fleche.function._whole import digest_of_file, files_named
 
 __all__ = [
     "SUFFIXES",
     "extension_of",
     "is_native",
-    "library_beside",
+    "libraries_named",
     "library_of",
     "made_of",
     "set_types",
@@ -33,7 +33,6 @@ MODULES = frozenset(["ctypes", "_ctypes", "cffi.api", "_cffi_backend"])
 OF_CFFI = "FFILibrary_"
 """How cffi begins the name of the class that it makes for a library, before the file."""
 
-SYSTEM = ("/usr/", "/lib/", "/lib32/", "/lib64/", "/System/", "/Library/", "C:\\Windows\\")
 PARTS = ("restype", "argtypes", "errcheck")
 
 known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -86,8 +85,7 @@ def searched_by_dlopen() -> Iterator[str]:
 
 def is_own_library(path: str) -> bool:
     absolute = os.path.abspath(path)
-    installed = (*SYSTEM, os.path.join(sys.prefix, ""), os.path.join(sys.base_prefix, ""))
-    return is_own("", absolute) and not absolute.startswith(installed)
+    return is_own("", absolute) and not is_in_prefix(absolute)
 
 
 def extension_of(module: ModuleType) -> ModuleType:
@@ -98,14 +96,11 @@ def extension_of(module: ModuleType) -> ModuleType:
     return sys.modules.get(name, module)
 
 
-def library_beside(text: str, directory: str) -> str:
-    """Return the file of an own library that a text names, from here or from a directory, or ""."""
-    if not text.endswith(SUFFIXES):
-        return ""
-    for path in (text, os.path.join(directory, text)):
-        if os.path.isfile(path) and is_own_library(path):
-            return path
-    return ""
+def libraries_named(
+    texts: Iterable[str], directory: str, others: Callable[[], Iterable[str]] = tuple
+) -> list[str]:
+    """Return the files of own libraries that texts name, from here or from a directory."""
+    return list(filter(is_own_library, files_named(texts, directory, SUFFIXES, others)))
 
 
 def made_of(value: Any) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from fleche.digest import inner_nodes, is_type_checking
+from fleche.digest import full_name, inner_nodes, is_type_checking
 from fleche.function._facts import ALL, MARKED, Facts, Import
 from fleche.function._fills import fills_of, set_by_clock, written_lazily
 from fleche.function._trees import (
@@ -24,6 +24,7 @@ from fleche.function._trees import (
     mentions_own_package,
     names_in_format,
     prefix_of,
+    suffix_of,
     texts_within,
 )
 
@@ -403,7 +404,8 @@ class Reader:
         if getattr(function, "id", "") == "globals":
             self.facts.uses_any_global |= id(item) not in self.told
         if name in RUNNERS or name in FINDERS:
-            self.facts.imports_by_name.add((0, ""))
+            made = [each for each in item.args[:1] if constant_text(each) is None]
+            self.facts.imports_by_name.update((0, start) for start in ("", *map(prefix_of, made)))
         if name in MAKERS or (name == "type" and len(item.args) > 1):
             self.facts.makes_classes = True
         self.read_access(name, item, scope)
@@ -452,20 +454,28 @@ class Reader:
         given = next(iter([*item.args, words.get("name")]))
         told = next(iter([*item.args[4:5], words.get("level")]))  # to __import__
         level: Any = getattr(told, "value", 1) if told else 0
+        anchor = next(iter([*item.args[1:], words.get("package")]))  # of import_module
+        package = constant_text(anchor) if name == "import_module" else None
         text = constant_text(given)
         if not text:
             beginning = prefix_of(given)
             rest = beginning.lstrip(".")
             level = level or len(beginning) - len(rest)
             level = level or (not rest and not told and mentions_own_package(item))
-            self.facts.imports_by_name.add((int(level), rest))
+            if package and level:
+                level, rest = 0, f"{full_name(package, level, '')}.{rest}"
+            ending = suffix_of(given) if rest or level else ""
+            self.facts.imports_by_name.add((int(level), f"{rest}*{ending}" if ending else rest))
             return False
         module = text.lstrip(".")
         if name == "__import__" and level:
             self.facts.imports.add(Import(level, module, "", ""))
             return True
         level = len(text) - len(module)
-        if level and not is_own_package(next(iter([*item.args[1:], words.get("package")]))):
+        if package and level:
+            level, module = 0, full_name(package, level, module)
+        if level and not is_own_package(anchor):
+            self.facts.imports_by_name.add((0, ""))
             return False
         self.facts.imports.add(Import(level, module, "", ""))
         if name == "__import__":  # it returns the first of the packages

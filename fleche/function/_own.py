@@ -23,6 +23,7 @@ from fleche.digest import HEAP, find_name, is_made_up
 __all__ = [
     "directory_of",
     "extension_file",
+    "is_in_prefix",
     "is_made_here",
     "is_made_in_c",
     "is_missing",
@@ -35,6 +36,28 @@ __all__ = [
 
 PACKAGE = __name__.partition(".")[0]
 INSTALLED = frozenset(["site-packages", "dist-packages"])
+SYSTEM = (
+    *("/lib/", "/lib32/", "/lib64/", "/gnu/store/", "/nix/store/"),
+    *("/System/", "/Library/", "C:\\Windows\\"),
+)
+USR = "/usr"
+KEPT = frozenset(
+    [
+        "bin",
+        "DLLs",
+        "include",
+        "lib",
+        "lib32",
+        "lib64",
+        "libexec",
+        "Library",
+        "opt",
+        "sbin",
+        "share",
+    ]
+)
+"""The directories of a prefix that hold what is installed."""
+
 MAIN = ("__main__", "__mp_main__")
 
 
@@ -65,7 +88,8 @@ def is_own_module(name: str) -> bool:
     module = sys.modules.get(name)
     if module is not None:
         return is_own_namespace(vars(module))
-    if name.partition(".")[0] in sys.stdlib_module_names:
+    top = name.partition(".")[0]
+    if top != name and is_of_python(top):
         return False
     spec = attempt(importlib_util.find_spec, name)  # it imports the packages above
     if spec is None:
@@ -73,9 +97,15 @@ def is_own_module(name: str) -> bool:
     return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
 
 
+def is_of_python(top: str) -> bool:
+    """Whether a name is one of the standard library, and no own module of this name hides it."""
+    return top in sys.stdlib_module_names and not is_own_module(top)
+
+
 def is_missing(name: str) -> bool:
     """Whether there is no module of this name, neither the user's own nor an installed one."""
-    if sys.modules.get(name) is not None or name.partition(".")[0] in sys.stdlib_module_names:
+    top = name.partition(".")[0]
+    if sys.modules.get(name) is not None or is_of_python(top):
         return False
     return attempt(importlib_util.find_spec, name) is None
 
@@ -128,10 +158,61 @@ def is_own(name: str, file: str) -> bool:
         return True
     if not file or file in ("built-in", "frozen"):
         return top not in sys.stdlib_module_names and top not in sys.builtin_module_names
-    if INSTALLED.intersection(file.split(os.sep)):
-        return False
+    site, entry = place_in_site(file)
+    if site:
+        return is_linked_home(site, entry)
     path = os.path.abspath(file)
     return not path.startswith(installed_roots())
+
+
+def place_in_site(file: str) -> tuple[str, str]:
+    """Return the directory of packages that a path is in, and its entry there; "" for neither."""
+    parts = file.split(os.sep)
+    inside = [number for number, part in enumerate(parts, 1) if part in INSTALLED]
+    end = inside[-1] if inside else 0
+    return os.sep.join(parts[:end]), parts[end] if inside and end < len(parts) else ""
+
+
+@cache
+def is_linked_home(site: str, entry: str) -> bool:
+    """Whether what is in a directory of packages is a link that the user has made to own code.
+
+    Stores of packages are linked from there, too: they are in directories of packages themselves,
+    in those of the system, or a distribution that is no editable one lists what is linked.
+    """
+    path = os.path.join(site, entry)
+    if not entry or not os.path.islink(path):
+        return False
+    real = os.path.realpath(path)
+    return is_own("", real) and not is_in_prefix(real) and not is_distributed(site, entry)
+
+
+def is_distributed(site: str, entry: str) -> bool:
+    """Whether a distribution has installed what is in a directory of packages."""
+    from importlib import metadata  # slow to import
+
+    for each in metadata.distributions(path=[site]):
+        record = f"\n{each.read_text('RECORD') or ''}"
+        tops = (each.read_text("top_level.txt") or "").split()
+        if entry.partition(".")[0] in tops or any(f"\n{entry}{end}" in record for end in "/,"):
+            origin = "".join((each.read_text("direct_url.json") or "").split())
+            return '"editable":true' not in origin
+    return False
+
+
+def is_in_prefix(path: str) -> bool:
+    """Whether a path lies where a system or an environment keeps what is installed.
+
+    A project may lie below a prefix, too, as in ``/usr/src`` or in ``src`` of an environment.
+    """
+    if path.startswith(SYSTEM):
+        return True
+    prefixes = {sys.prefix, sys.base_prefix, os.path.join(USR, "local"), USR}
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        if path.startswith(os.path.join(prefix, "")):
+            parts = os.path.relpath(path, prefix).split(os.sep)[:-1]
+            return not parts or (parts[0] != "src" and not KEPT.isdisjoint(parts))
+    return False
 
 
 @cache

@@ -46,7 +46,7 @@ from fleche.function._imported import (
 )
 from fleche.function._kinds import overloads_of
 from fleche.function._lazy import is_lazy, make_real, names_in
-from fleche.function._libraries import extension_of, library_beside
+from fleche.function._libraries import extension_of, libraries_named
 from fleche.function._looking import (
     ARGUMENTS,
     LookedInto,
@@ -344,9 +344,10 @@ class Resolver:
             self.load_lazily(lazy.get(chain[0], []), chain)
         for chain, prefix in sorted(known.facts.dynamic):
             self.look_into(namespace, chain, prefix)
-        self.texts.note(function, known.facts, partial(self.texts_of, namespace, known))
-        self.load_libraries(known.facts.texts, directory_of(namespace))
-        self.by_name.note(known.facts, namespace)
+        texts = partial(self.texts_of, namespace, known)
+        self.texts.note(function, known.facts, texts)
+        self.load_libraries(known.facts.texts, directory_of(namespace), texts)
+        self.by_name.note(known.facts, namespace, texts)
         self.use(names_read(known.facts, namespace))
         if unseen := known.facts.unseen:
             self.found.notes[label] = "dynamic access: " + ", ".join(sorted(unseen))
@@ -655,12 +656,14 @@ class Resolver:
             else:
                 self.follow(module, "import", chain[0], chain[1:])
 
-    def load_libraries(self, texts: Iterable[str], directory: str) -> None:
+    def load_libraries(
+        self, texts: Iterable[str], directory: str, others: Callable[[], Iterable[str]]
+    ) -> None:
         """Let the shared libraries count that texts in a body name, as it loads them."""
-        for text in texts:
-            if file := library_beside(text, directory):
-                name = os.path.basename(file)
-                self.found.put(f"library {name}", "file", digest_of_file(file), name)
+        for file in reversed(libraries_named(texts, directory, others)):
+            is_below = file.startswith(os.path.join(directory, ""))
+            name = os.path.relpath(file, directory) if is_below else os.path.basename(file)
+            self.found.put(f"library {name}", "file", digest_of_file(file), name)
 
     # classes
 

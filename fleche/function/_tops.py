@@ -100,7 +100,7 @@ def top_of(namespace: Mapping[str, Any]) -> Top:
         spec = remember_file(str(file))  # a script
     found = known.get(str(file))
     if found is None or found[0] is not spec:
-        text = spec if isinstance(spec, str) else text_of(str(file)) if is_text else ""
+        text = spec if isinstance(spec, str) else text_of(str(file), namespace) if is_text else ""
         found = known[str(file)] = spec, read_top(text)
     if namespace.get("__name__") not in ("__main__", "__mp_main__"):
         return found[1]
@@ -108,13 +108,13 @@ def top_of(namespace: Mapping[str, Any]) -> Top:
     return Top(found[1].imports | typed.imports, found[1].changes | typed.changes)
 
 
-def text_of(file: str) -> str:
+def text_of(file: str, namespace: Mapping[str, Any]) -> str:
     """Return the text of a file as far as names stand in it; it is not kept."""
     try:
         with open(file, "rb") as opened:
             return opened.read().decode("utf-8", "replace")
     except OSError:  # in an archive
-        return remember_file(file)
+        return remember_file(file, namespace)
 
 
 def read_top(text: str) -> Top:

@@ -26,6 +26,7 @@ __all__ = [
     "names_in_format",
     "prefix_of",
     "step_to",
+    "suffix_of",
     "texts_within",
 ]
 
@@ -37,6 +38,8 @@ SCOPED = (*FUNCTIONS, *COMPREHENSIONS, "ClassDef")
 
 _FIELD = re.compile(r"\{\w*((?:\.[^\W\d]\w*|\[[^][{}]*\])+)")
 _STEP = re.compile(r"\.([^\W\d]\w*)")
+_MADE = re.compile(r"%[^a-zA-Z%]*[a-zA-Z]|\}")
+"""The end of what ``%`` and ``format`` replace in a text."""
 
 
 def constant_text(item: Any) -> str | None:
@@ -56,6 +59,17 @@ def prefix_of(item: Any) -> str:
     elif getattr(getattr(item, "func", None), "attr", "") == "format":
         item = item.func.value
     return (constant_text(item) or "").partition("%")[0].partition("{")[0]
+
+
+def suffix_of(item: Any) -> str:
+    """Return what such text ends with, as ``_all`` in ``f"do_{x}_all"``."""
+    while type(item).__name__ == "BinOp":
+        item = item.right if type(item.op).__name__ == "Add" else item.left
+    if type(item).__name__ == "JoinedStr" and item.values:
+        item = item.values[-1]
+    elif getattr(getattr(item, "func", None), "attr", "") == "format":
+        item = item.func.value
+    return _MADE.split(constant_text(item) or "")[-1]
 
 
 def texts_within(item: Any) -> Iterator[str]:

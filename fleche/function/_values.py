@@ -65,7 +65,7 @@ from fleche.function._kinds import (
 from fleche.function._libraries import (
     SUFFIXES,
     is_native,
-    library_beside,
+    libraries_named,
     library_of,
     made_of,
     set_types,
@@ -204,7 +204,7 @@ class Values:
     def text(self, value: str) -> str:
         for name in names_in_format(value) if "{" in value else ():
             self.refer(sys.intern(name))
-        if value.endswith(SUFFIXES) and (file := library_beside(value, self.here)):
+        for file in libraries_named([value], self.here) if value.endswith(SUFFIXES) else ():
             return f"library {os.path.basename(file)} {digest_of_file(file)}"
         if self.here and value.startswith(self.here):
             rest = value[len(self.here) :]

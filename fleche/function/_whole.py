@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -31,6 +31,7 @@ __all__ = [
     "cache_directory",
     "digest_of_file",
     "digest_of_package",
+    "files_named",
     "keep_sources",
     "source_of",
     "source_of_loaded",
@@ -59,6 +60,9 @@ class Source(NamedTuple):
 
 GONE = Source("gone")
 MANY = 50_000
+DEEPEST = 3
+"""So many directories in a path may be named apart."""
+
 MANY_FRESH = 20
 """From so many files on that were parsed anew, what they say is written down."""
 
@@ -73,8 +77,32 @@ fresh: Counter[str] = Counter()
 
 
 def stamp_of(path: str) -> Stamp:
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except NotADirectoryError:
+        status = os.stat(archive_of(path))
     return (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def archive_of(path: str) -> str:
+    """Return the file that a path leads into, as one into a zip file on ``sys.path`` does."""
+    while not os.path.exists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def read(path: str) -> bytes:
+    """Return the bytes of a file, which may be in a zip file."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except NotADirectoryError:
+        from zipimport import ZipImportError, zipimporter
+
+        try:
+            return zipimporter(archive_of(path)).get_data(path)
+        except ZipImportError as error:
+            raise FileNotFoundError(path) from error
 
 
 def remember(memory: dict[Any, Any], place: Any, found: Any) -> None:
@@ -95,6 +123,38 @@ def digest_of_file(path: str) -> str:
         return found
     except OSError:
         return f"gone {os.path.basename(path)}"
+
+
+def files_named(
+    texts: Iterable[str],
+    directory: str,
+    ending: str | tuple[str, ...],
+    others: Callable[[], Iterable[str]] = tuple,
+) -> list[str]:
+    """Return the files that texts name.
+
+    Args:
+        texts: of them, those in one path may stand apart, as ``os.path.join`` gets them.
+        directory: what they may be relative to; "" if they are whole.
+        ending: how the names of such files end.
+        others: returns further texts, which may name the directories.
+    """
+    given = set(texts)
+    names = sorted(text for text in given if text.endswith(ending))
+    if not names:
+        return []
+    folders = sorted(given.union(others()).difference(names))
+    inner = [directory] if directory else []
+    places = ["", *inner]
+    for _ in range(DEEPEST):
+        if len(inner) * len(folders) > MANY:
+            break
+        below = (os.path.normpath(os.path.join(at, folder)) for at in inner for folder in folders)
+        inner = [place for place in dict.fromkeys(below) if os.path.isdir(place)]
+        inner = [place for place in inner if place not in places]
+        places += inner
+    paths = (os.path.join(place, name) for place in places for name in names)
+    return [path for path in paths if os.path.isfile(path)]
 
 
 def digest_of_package(module: ModuleType) -> str:
@@ -124,8 +184,7 @@ def source_of(path: str) -> Source:
             recall(top_of(os.path.dirname(path)))
         if found := sources.get(stamp):
             return found
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read(path)
     except OSError:
         return GONE
     found = parsed(text)
