@@ -26,7 +26,6 @@ from fleche.digest import (
     attributes_of_function,
     captured_by,
     defaults_of,
-    interactive_sources,
     keeping_trees,
     members_of,
     own_module,
@@ -76,10 +75,9 @@ from fleche.function._read import (
     types_of_fields,
 )
 from fleche.function._recheck import Datum
-from fleche.function._settings import SETTINGS_OF, CalledSettings, Typed, settings_in, values_at
+from fleche.function._settings import note_settings
 from fleche.function._signature import Transparent
 from fleche.function._texts import NamedInText, NamesAsked, Texts
-from fleche.function._tops import tops_run
 from fleche.function._trees import Chain
 from fleche.function._values import name_of, token_of_installed
 from fleche.function._variables import Imported, Variables, Writes, mark_of
@@ -210,31 +208,12 @@ class Resolver:
             else:
                 self.found.checks.absent(sys.modules, name)
         self.found.checks.data += self.by_name.data()
-        self.note_settings()
-
-    def note_settings(self) -> None:
-        """Let count what modules set in the installed packages that code uses.
-
-        These are the modules of the code, and those that they import.
-        """
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
         packages = {node.token.partition(".")[0] for node in installed} | self.packages
-        if not packages and not interactive_sources():
-            return
-        entry, called = sys.modules.get(self.home), CalledSettings(packages)
-        for space in tops_run([*self.spaces.values(), *([vars(entry)] if entry else ())]):
-            module = module_name(space)
-            self.found.checks.execution(space)
-            for package, token, text, places in settings_in(space, called):
-                label = self.found.label(module, f"{SETTINGS_OF}{package}")
-                self.found.put(label, "state", token, text)
-                if places:
-                    datum = Datum(label, places, values_at(places), values_at)
-                    self.found.checks.data.append(datum)
-            if module == "__main__" and interactive_sources():
-                define = partial(redefined, self.found, self.variables.defined)
-                typed = Typed(space, packages, define)
-                self.found.checks.data.append(Datum("typed", space, typed.token(), typed.token))
+        entry = sys.modules.get(self.home)
+        spaces = [*self.spaces.values(), *([vars(entry)] if entry else ())]
+        define = partial(redefined, self.found, self.variables.defined)
+        note_settings(self.found, packages, spaces, define)
 
     def follow_code(self) -> None:
         """Follow what code there is, before data is looked at."""

@@ -30,15 +30,17 @@ from fleche.digest import (
     setting_statements_of,
     settings_and_calls,
 )
+from fleche.function._closure import Findings
 from fleche.function._definitions import reached, value_at
 from fleche.function._names import facts_of_expression
 from fleche.function._own import is_own_module, is_own_namespace, module_name
 from fleche.function._patched import holds_own
 from fleche.function._reaching import codes_within
-from fleche.function._tops import top_of
+from fleche.function._recheck import Datum
+from fleche.function._tops import top_of, tops_run
 from fleche.function._trees import Chain, texts_within
 
-__all__ = ["SETTINGS_OF", "CalledSettings", "Settings", "Typed", "settings_in", "values_at"]
+__all__ = ["SETTINGS_OF", "note_settings"]
 
 Parts: TypeAlias = "dict[int, tuple[Mapping[str, Any], list[Any]]]"
 """Statements by their ``id``, each with the names that it uses and what decides whether it runs."""
@@ -77,6 +79,36 @@ class Settings(NamedTuple):
     token: str
     text: str
     places: list[tuple[Mapping[str, Any], Chain]]
+
+
+def note_settings(
+    found: Findings,
+    packages: set[str],
+    namespaces: Iterable[Mapping[str, Any]],
+    define: Callable[[], str],
+) -> None:
+    """Let count what modules set in installed packages, and what is typed beside them.
+
+    Args:
+        found: where what counts is noted.
+        packages: the installed packages that the code uses.
+        namespaces: the names of the modules of the code; those that these import count, too.
+        define: returns what says how the variables are made that count as they are defined.
+    """
+    if not packages and not interactive_sources():
+        return
+    called = CalledSettings(packages)
+    for space in tops_run(namespaces):
+        module = module_name(space)
+        found.checks.execution(space)
+        for package, token, text, places in settings_in(space, called):
+            label = found.label(module, f"{SETTINGS_OF}{package}")
+            found.put(label, "state", token, text)
+            if places:
+                found.checks.data.append(Datum(label, places, values_at(places), values_at))
+        if module == "__main__" and interactive_sources():
+            typed = Typed(space, packages, define)
+            found.checks.data.append(Datum("typed", space, typed.token(), typed.token))
 
 
 def settings_in(namespace: Mapping[str, Any], called: CalledSettings) -> Iterator[Settings]:
