@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import itertools
 import os
@@ -336,8 +337,21 @@ class TestFailing:
             (Uncopyable(1, 2), RemoteConnectionError),
         ],
     )
-    def test_a_channel_that_raises(self, error: Exception, later: type[Exception]) -> None:
-        """Whatever it raises is raised again, in the same words."""
+    @pytest.mark.parametrize("is_told", [False, True])
+    def test_a_channel_that_raises(
+        self,
+        error: Exception,
+        later: type[Exception],
+        is_told: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Whatever it raises is raised again, in the same words.
+
+        Libraries tell Python to copy exceptions with their tracebacks, as tblib does.
+        """
+        monkeypatch.delitem(copyreg.dispatch_table, type(error), raising=False)
+        if is_told and isinstance(error, OSError):
+            monkeypatch.setitem(copyreg.dispatch_table, type(error), reduced_with_traceback)
         opened, closed = [], []
 
         class Broken(Channel):
@@ -369,6 +383,14 @@ class TestFailing:
         with pytest.raises(type(error)):
             remote.contains(ABSENT)
         assert len(opened) == 2
+
+
+def reduced_with_traceback(error: BaseException) -> Any:
+    return copied_with_traceback, (type(error), error.args, error.__traceback__)
+
+
+def copied_with_traceback(cls: type[BaseException], args: Any, traceback: Any) -> BaseException:
+    return cls(*args).with_traceback(traceback)
 
 
 # -- forks -----------------------------------------------------------------------------------------

@@ -611,6 +611,6 @@ def _again(error: Exception) -> Exception:
     if isinstance(error, RemoteConnectionError):
         return RemoteConnectionError(str(error))
     try:
-        return copy(error)
+        return copy(error).with_traceback(None)  # which tblib copies, too
     except Exception:  # noqa: BLE001 (a class whose arguments are not those of its instances)
         return RemoteConnectionError(f"{type(error).__name__}: {error}")
