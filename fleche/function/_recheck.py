@@ -23,6 +23,7 @@ __all__ = ["Checks", "Datum", "Late", "Snapshot"]
 
 CONTENT = attrgetter("cell_contents")
 BASES = attrgetter("__bases__")
+SPEC = itemgetter("__spec__")
 
 
 class Snapshot:
@@ -228,6 +229,7 @@ class Checks:
         self.late: list[Late] = []
         self._names: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}
         self._absent: dict[int, tuple[Mapping[str, Any], set[str]]] = {}
+        self._executed: dict[int, Mapping[str, Any]] = {}
         self._classes: dict[int, type] = {}
         self._functions: dict[int, tuple[FunctionType, frozenset[str]]] = {}
         self._mappings: dict[int, Mapping[Any, Any]] = {}
@@ -243,7 +245,9 @@ class Checks:
     def execution(self, namespace: Mapping[str, Any]) -> None:
         """Expect a module not to be executed again."""
         for space, name in marks_of_execution(namespace):
-            if name in space:
+            if space is namespace:
+                self._executed[id(space)] = space
+            elif name in space:
                 self.name(space, name, space[name])
             else:
                 self.absent(space, name)
@@ -307,8 +311,10 @@ class Checks:
         self.member_names = tuple(map(frozenset, self.members))
         self.bases = tuple(map(BASES, classes))
         self.common = Common(self.data)
+        self.executed = tuple(self._executed.values())
+        self.specs = tuple(map(SPEC, self.executed))
         looked_at = self.attributes, cells, self.members, self.data, self.late, self.unwritten
-        self.has_more = any(looked_at)
+        self.has_more = any(looked_at) or bool(self.executed)
         self.has_data = bool(self.data or self.variables or self.captured or self.late)
 
     def hold(self) -> bool:
@@ -342,6 +348,8 @@ class Checks:
         if not all(map(is_, map(CONTENT, self.cells), self.contents)):
             return False
         if any(map(is_filled, self.empty)):
+            return False
+        if not all(map(is_, map(SPEC, self.executed), self.specs)):
             return False
         if not all(map(eq, self.members, self.member_names)):
             return False

@@ -8,7 +8,7 @@ it is written there, with the plain values of the variables that are named in it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import product
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -84,7 +84,7 @@ class Settings(NamedTuple):
 def note_settings(
     found: Findings,
     packages: set[str],
-    namespaces: Iterable[Mapping[str, Any]],
+    namespaces: Collection[Mapping[str, Any]],
     define: Callable[[], str],
 ) -> None:
     """Let count what modules set in installed packages, and what is typed beside them.
@@ -95,7 +95,8 @@ def note_settings(
         namespaces: the names of the modules of the code; those that these import count, too.
         define: returns what says how the variables are made that count as they are defined.
     """
-    if not packages and not interactive_sources():
+    is_typed = interactive_sources() and "__main__" in map(module_name, namespaces)
+    if not packages and not is_typed:
         return
     called = CalledSettings(packages)
     for space in tops_run(namespaces):
