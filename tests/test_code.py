@@ -133,9 +133,15 @@ class TestOwn:
     @pytest.mark.parametrize("used", ["{0}.K", "{0}.h(1)", "{0}.C().h(1)"])
     @pytest.mark.parametrize("found", ["A, B", "M = [A, B]", "M = {1: A, 2: B}"])
     def test_two_modules_of_one_name(
-        self, project: Project, tmp_path: Path, used: str, found: str
+        self,
+        project: Project,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        used: str,
+        found: str,
     ) -> None:
         """As loaders of plugins make them: the names in both count."""
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it tells edits by the second
         plugin = "K = {0}\ndef h(x): return K\nclass C:\n    def h(self, x): return K\n"
         source = (
             "import importlib.util\n"
