@@ -26,7 +26,7 @@ from fleche._util import attempt
 from fleche.digest import full_name
 from fleche.function._facts import Facts, Import
 from fleche.function._names import IMPORTERS, RUNNERS
-from fleche.function._own import directory_of, is_own, is_own_object
+from fleche.function._own import directory_of, file_of, is_own, is_own_object, places_of
 from fleche.function._recheck import Datum
 from fleche.function._whole import (
     Source,
@@ -63,7 +63,6 @@ class ImportsByName:
         self._files: dict[str, str] = {}
         self._started = False
         self._runs = False
-        self._anew: list[str] = []
 
     def note(
         self, facts: Facts, namespace: Mapping[str, Any], texts: Callable[[], Iterable[str]]
@@ -87,27 +86,26 @@ class ImportsByName:
             if not tail and root not in IMPORTERS:
                 self.is_used |= any(namespace.get(root) is each for each in IMPORTING)
 
-    def parts(self, values: Iterable[Any]) -> dict[str, str]:
-        """Return by name what counts of modules, of which texts in ``values`` may be names, too."""
+    def parts(self, values: Iterable[Any]) -> tuple[dict[str, str], list[Datum]]:
+        """Return what counts of modules and files, and what to look at again at each call.
+
+        The latter are the files that a body would run then. What it does to them itself is no
+        change of the data of a module.
+
+        Args:
+            values: texts in them may be names, too.
+        """
         if not (self.is_used or self._started):
-            return {}
+            return {}, []
         told = set(texts_in(values))
         files = {**self._files, **programs_named(told, "")}
         names = self.names | modules_named(self._texts | told) if self.is_used else set()
         runs = self._runs or self._started
         found, anew = parts_of_modules(names, files, runs=runs, apart=self._started)
-        self._anew = sorted(anew) if runs else []
-        return found
-
-    def data(self) -> list[Datum]:
-        """Return what to look at again at each call: the files that it would run then.
-
-        What a body itself does to them is no change of the data of a module.
-        """
-        files = self._anew
-        if not files:
-            return []
-        return [Datum("files that are run", files, said_by(files), said_by, settles=always)]
+        run = sorted(anew) if runs else []
+        if not run:
+            return found, []
+        return found, [Datum("files that are run", run, said_by(run), said_by, settles=always)]
 
 
 def said_by(files: list[str]) -> str:
@@ -209,6 +207,7 @@ def modules_like(pattern: str) -> set[str]:
     beginning, _, ending = pattern.partition("*")
     shortest = len(beginning) + len(ending)
     package = beginning.rpartition(".")[0]
+    hooked = [name.rpartition(".") for name in editable_finders()]
     found, seen, pending = set[str](), set[str](), [(package, places_below(package))]
     while pending and len(seen) < MANY:
         package, inside = pending.pop()
@@ -216,8 +215,7 @@ def modules_like(pattern: str) -> set[str]:
         new = [place for real, place in places.items() if real not in seen]  # links make circles
         seen.update(places if package else ())
         listed = {each.name: each.ispkg for each in pkgutil.iter_modules(new)}
-        above = [name.rpartition(".") for name in editable_finders()]
-        listed |= dict.fromkeys((short for parent, _, short in above if parent == package), True)
+        listed |= dict.fromkeys((short for parent, _, short in hooked if parent == package), True)
         folders = namespaces_in(new)
         for short in sorted({*listed, *folders}):
             name = f"{package}.{short}".lstrip(".")
@@ -282,15 +280,6 @@ def spec_of(name: str) -> ModuleSpec | None:
     elif found is None and name:
         found = attempt(importlib_util.find_spec, name)
     return found
-
-
-def file_of(spec: ModuleSpec) -> str:
-    return spec.origin or next(iter(places_of(spec)), "")
-
-
-def places_of(spec: ModuleSpec | None) -> list[str]:
-    """Return the directories of a package."""
-    return list((spec and spec.submodule_search_locations) or ())
 
 
 def spec_in(places: Iterable[str], name: str) -> ModuleSpec | None:

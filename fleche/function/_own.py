@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import util as importlib_util
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from types import MethodDescriptorType, ModuleType, WrapperDescriptorType
 from typing import Any
 
@@ -23,6 +23,7 @@ from fleche.digest import HEAP, find_name, is_made_up
 __all__ = [
     "directory_of",
     "extension_file",
+    "file_of",
     "is_in_prefix",
     "is_made_here",
     "is_made_in_c",
@@ -32,6 +33,7 @@ __all__ = [
     "is_own_namespace",
     "is_own_object",
     "module_name",
+    "places_of",
 ]
 
 PACKAGE = __name__.partition(".")[0]
@@ -94,7 +96,16 @@ def is_own_module(name: str) -> bool:
     spec = attempt(importlib_util.find_spec, name)  # it imports the packages above
     if spec is None:
         return False
-    return is_own(name, spec.origin or next(iter(spec.submodule_search_locations or ()), ""))
+    return is_own(name, file_of(spec))
+
+
+def file_of(spec: ModuleSpec) -> str:
+    return spec.origin or next(iter(places_of(spec)), "")
+
+
+def places_of(spec: ModuleSpec | None) -> list[str]:
+    """Return the directories of a package."""
+    return list((spec and spec.submodule_search_locations) or ())
 
 
 def is_of_python(top: str) -> bool:

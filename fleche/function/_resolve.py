@@ -36,13 +36,7 @@ from fleche.function._closure import ENTRY, Closure, Findings
 from fleche.function._code import KnownCode, code_of
 from fleche.function._definitions import redefined
 from fleche.function._facts import Import
-from fleche.function._imported import (
-    ImportsByName,
-    absolute,
-    file_state,
-    take_from,
-    texts_in,
-)
+from fleche.function._imported import ImportsByName, absolute, file_state, take_from, texts_in
 from fleche.function._kinds import overloads_of
 from fleche.function._lazy import is_lazy, make_real, names_in
 from fleche.function._libraries import extension_of, libraries_named
@@ -201,13 +195,14 @@ class Resolver:
 
     def conclude(self) -> None:
         """Let count what shows when all else is known: modules imported by name, and settings."""
-        for name, part in self.by_name.parts(self.variables.looked_at).items():
+        parts, data = self.by_name.parts(self.variables.looked_at)
+        for name, part in parts.items():
             self.found.put(f"{name}:*", "package", part)
             if isinstance(module := sys.modules.get(name), ModuleType):
                 self.found.checks.execution(vars(module))
             else:
                 self.found.checks.absent(sys.modules, name)
-        self.found.checks.data += self.by_name.data()
+        self.found.checks.data += data
         installed = (node for node in self.found.nodes.values() if node.kind == "installed")
         packages = {node.token.partition(".")[0] for node in installed} | self.packages
         entry = sys.modules.get(self.home)

@@ -88,7 +88,7 @@ PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__setstate__")
 
 
 def reduce_as_base(base: type, obj: Any) -> Any:
-    """Keep the class and the attributes that the way of a base in C leaves out."""
+    """Keep the class and the attributes that the way of a base leaves out."""
     if registered_reducer(type(obj)) is not None:
         return NotImplemented
     reduced = obj.__reduce_ex__(5)
